@@ -1,0 +1,1 @@
+//! The roof: puts the rooms together, the only place that knows every concrete type.

@@ -1,0 +1,1 @@
+//! Where bytes are kept for years: a directory or an S3-compatible store, behind one contract.

@@ -1,0 +1,1 @@
+//! The configuration file, collected from the settings of each room.

@@ -1,0 +1,15 @@
+//! Pure rules: no I/O, no clock of its own, no SQL. Everything here can be tested as a table of cases.
+
+pub mod call;
+pub mod clock;
+pub mod deadlines;
+pub mod digest;
+pub mod ids;
+pub mod keys;
+pub mod manifest;
+pub mod media;
+pub mod notice;
+pub mod number;
+pub mod recording;
+pub mod retry;
+pub mod secret;

@@ -1,0 +1,1 @@
+//! Ways in other than webhooks: schedule, queues, folders; all end in `pipeline::intake`.

@@ -1,0 +1,1 @@
+//! Chores over the whole archive: rebuild, reconciliation, fixity.

@@ -1,0 +1,1 @@
+//! Probe, decode, encode: synchronous and bounded, no tokio; runs in a child process.

@@ -1,0 +1,1 @@
+//! The journey of a notice and of a recording, one stage a file, each named by its verb.

@@ -1,0 +1,1 @@
+//! One vendor, one file; `contract` is the trait, `registry` the list, `http` the only client for foreign addresses.

@@ -1,0 +1,1 @@
+//! Vendors that verify what the real ones verify and misbehave on demand; imports nothing that is under test.

@@ -1,0 +1,1 @@
+//! Local scratch: files in flight, their limit, and the journal of notices for when the database is away.

@@ -1,0 +1,1 @@
+//! Every HTTP route: hooks for vendors, the API, the pages.

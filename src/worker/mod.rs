@@ -1,0 +1,1 @@
+//! The lease loop, the schedule, and the crew of loops that one process runs.
