@@ -120,7 +120,10 @@ mod tests {
     fn a_time_is_written_with_milliseconds_in_utc() {
         let at = Timestamp::parse("2024-03-05T12:04:06.7+08:00").unwrap();
         assert_eq!(at.to_string(), "2024-03-05T04:04:06.700Z");
-        assert_eq!(serde_json::to_string(&at).unwrap(), "\"2024-03-05T04:04:06.700Z\"");
+        assert_eq!(
+            serde_json::to_string(&at).unwrap(),
+            "\"2024-03-05T04:04:06.700Z\""
+        );
         assert_eq!(Timestamp::parse("2024-03-05 12:04:06"), None);
     }
 }

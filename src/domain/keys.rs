@@ -106,7 +106,10 @@ mod tests {
             format!("{base}original-ba7816bf8f01cfea.mp3")
         );
         assert_eq!(folder.access(1).as_str(), format!("{base}access-0001.mp3"));
-        assert_eq!(folder.manifest(12).as_str(), format!("{base}manifest-0012.json"));
+        assert_eq!(
+            folder.manifest(12).as_str(),
+            format!("{base}manifest-0012.json")
+        );
         assert_eq!(manifest_number(folder.manifest(12).as_str()), Some(12));
         assert_eq!(manifest_number("a/manifest-x.json"), None);
         assert_eq!(manifest_number("a/waveform-0001.json"), None);

@@ -10,6 +10,8 @@ pub mod manifest;
 pub mod media;
 pub mod notice;
 pub mod number;
+pub mod proof;
+pub mod reading;
 pub mod recording;
 pub mod retry;
 pub mod secret;

@@ -1,0 +1,92 @@
+//! What a notice says once a provider has read it: calls, and recordings that exist or should exist.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::call::CallFacts;
+use super::clock::Timestamp;
+use super::deadlines::{Clocks, WorkClass};
+use super::recording::Part;
+
+/// The facts of one notice. Reading the same notice again gives the same facts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    pub calls: Vec<CallFacts>,
+    pub recordings: Vec<Announced>,
+    /// Understood, and nothing in it concerns a call.
+    pub ignored: Option<String>,
+    /// Elements of a batch that could not be read, each with its reason; the others count.
+    pub unreadable: Vec<String>,
+}
+
+/// A recording that a notice announces, or that its CDR says should exist.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Announced {
+    /// The call it belongs to; the same notice need not carry the call's CDR.
+    pub provider_call_id: String,
+    /// Other names of that call (see `CallFacts::aliases`).
+    pub call_aliases: Vec<String>,
+    pub provider_recording_id: Option<String>,
+    /// Names that identify this recording within its source, for ever; one match is enough.
+    /// Never a whole signed address: the path without its query.
+    pub aliases: Vec<String>,
+    pub part: Part,
+    /// What `locate` needs beside the ids, in the vendor's own shape.
+    pub handle: Value,
+    /// A short-lived address that came with the notice.
+    pub link: Option<Link>,
+    pub clocks: Clocks,
+    /// The vendor says that the file is there now: the next try is pulled forward to `ready_after`.
+    pub ready_now: bool,
+    /// The vendor confirmed that the file exists or will (recorded flag with talk time, a link, a
+    /// list entry): evidence for `lost`.
+    pub confirmed: bool,
+    pub class: Option<WorkClass>,
+}
+
+/// A short-lived address: a secret, shown only without its query.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    pub url: String,
+    pub until: Option<Timestamp>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Link({}, until {:?})", masked_url(&self.url), self.until)
+    }
+}
+
+/// An address as outputs may show it: without user info, query and fragment.
+pub fn masked_url(url: &str) -> String {
+    let end = url.find(['?', '#']).unwrap_or(url.len());
+    let bare = &url[..end];
+    let hidden = if end < url.len() { "?…" } else { "" };
+    match bare.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = authority.rsplit('@').next().unwrap_or(authority);
+            format!("{scheme}://{host}{path}{hidden}")
+        }
+        None => format!("{bare}{hidden}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signed_address_is_shown_without_its_signature() {
+        assert_eq!(
+            masked_url("http://u:p@a.example/x/y.wav?Expires=1&Signature=s"),
+            "http://a.example/x/y.wav?…"
+        );
+        assert_eq!(masked_url("https://a.example"), "https://a.example");
+        let link = Link {
+            url: "http://a/x?Signature=s".into(),
+            until: None,
+        };
+        assert!(!format!("{link:?}").contains("Signature"));
+    }
+}

@@ -1,0 +1,244 @@
+//! What every vendor adapter promises; the pipeline and the web know vendors through this alone.
+//!
+//! `admit` and `read` are pure: the same bytes give the same answer, so stored notices can be read
+//! again by a better parser. Only `locate` and `check` talk to the vendor.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::domain::clock::Timestamp;
+use crate::domain::notice::Notice;
+use crate::domain::reading::{Link, Reading};
+use crate::domain::retry::RetryAdvice;
+
+use super::settings::CommonSettings;
+
+/// A message from outside, before anything is believed of it.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// What the called path stands for, in the vendor's words; empty when it says nothing.
+    pub topic: String,
+    pub method: String,
+    /// The raw query string, without `?`.
+    pub query: String,
+    /// Lower-case names.
+    pub headers: Vec<(String, String)>,
+    pub body: Bytes,
+}
+
+impl Incoming {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// The verdict on an incoming message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Authentic: store it. Equal `dedup_key`s of one source mean the same message again.
+    Accept {
+        dedup_key: String,
+        /// Authentic but broken: kept, never read, answered as `Outcome::Unreadable`.
+        unreadable: Option<String>,
+    },
+    /// Nothing of it is stored; it is only counted.
+    Refuse(Refusal),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No fields, no call id, not the vendor's format.
+    Unusable,
+    /// Signature missing, wrong or (where so configured) stale.
+    Signature,
+    /// Signed for an account that is not this source's.
+    UnknownAccount,
+    /// The topic in the path is none of this kind.
+    UnknownTopic,
+}
+
+/// What became of a message; `reply` turns it into the exact answer that the vendor wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Stored {
+        stored: u32,
+        repeated: u32,
+    },
+    Unreadable,
+    Refused(Refusal),
+    TooLarge,
+    /// Neither database nor journal could take it.
+    Unavailable,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub status: u16,
+    pub content_type: &'static str,
+    pub body: String,
+}
+
+impl Reply {
+    pub fn json(status: u16, body: &Value) -> Self {
+        Self {
+            status,
+            content_type: "application/json; charset=utf-8",
+            body: body.to_string(),
+        }
+    }
+}
+
+/// A path segment behind the token, and what to tell the vendor to send there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Empty: the address without a topic.
+    pub name: &'static str,
+    pub what: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The vendor can list what exists.
+    pub can_list: bool,
+    /// A dead address can be asked for again.
+    pub link_renewable: bool,
+    /// Notices may come by GET.
+    pub takes_get: bool,
+    /// Notices prove nothing by themselves: a token in the address is required.
+    pub token_required: bool,
+}
+
+/// What `locate` is asked for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub recording_id: Uuid,
+    pub provider_call_id: String,
+    pub provider_recording_id: Option<String>,
+    pub handle: Value,
+    pub link: Option<Link>,
+    pub call_ended_at: Option<Timestamp>,
+    pub arrived_at: Timestamp,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address {
+    /// A secret as long as it lives: never logged whole, used at once.
+    pub url: String,
+    pub until: Option<Timestamp>,
+    /// Sent to the first host only, never across a redirect to another one.
+    pub headers: Vec<(String, String)>,
+    pub expected_bytes: Option<u64>,
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = crate::domain::reading::masked_url(&self.url);
+        write!(f, "Address({url}, until {:?})", self.until)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Located {
+    Ready(Address),
+    /// Not made yet, as far as the vendor says. `code` is the vendor's own.
+    NotReady {
+        code: Option<String>,
+    },
+    /// The vendor says that it is gone for good.
+    Gone {
+        code: Option<String>,
+    },
+    /// There is nothing to ask with: announced without a link, at a vendor that cannot be asked.
+    Unannounced,
+}
+
+/// How long to wait between questions while a file is not ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingPlan {
+    pub waits: Vec<Duration>,
+    /// After this time since the call's end a file that never came is given up as absent when
+    /// nobody confirmed it, and asked for only every six hours otherwise.
+    pub ready_deadline: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProviderErrorKind {
+    Throttled,
+    CredentialsRefused,
+    Unreachable,
+    /// An answer came and made no sense.
+    BadAnswer,
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{kind:?} while {doing} at {source_name}: {detail}")]
+pub struct ProviderError {
+    pub kind: ProviderErrorKind,
+    pub advice: RetryAdvice,
+    pub source_name: String,
+    pub doing: &'static str,
+    /// Never holds an address with its query, a signature or a token.
+    pub detail: String,
+}
+
+/// Something `check` or `sources` has to say about a source.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    pub code: &'static str,
+    pub severity: Severity,
+    pub what: String,
+    #[serde(rename = "where")]
+    pub place: String,
+    #[serde(rename = "do")]
+    pub remedy: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    Info,
+    Warning,
+    Error,
+}
+
+/// One configured account of one vendor.
+#[async_trait]
+pub trait Provider: Send + Sync + fmt::Debug {
+    fn kind(&self) -> &'static str;
+
+    fn common(&self) -> &CommonSettings;
+
+    fn name(&self) -> &str {
+        &self.common().name
+    }
+
+    fn capabilities(&self) -> Capabilities;
+
+    fn topics(&self) -> &'static [Topic];
+
+    /// Signature, freshness, dedup key. Pure, and fast enough for a flood.
+    fn admit(&self, incoming: &Incoming, now: Timestamp) -> Admission;
+
+    fn reply(&self, outcome: Outcome) -> Reply;
+
+    /// The facts of a stored notice; an error text when it cannot be read.
+    fn read(&self, notice: &Notice) -> Result<Reading, String>;
+
+    /// Where the recording can be had at this moment.
+    async fn locate(&self, wanted: &Wanted, now: Timestamp) -> Result<Located, ProviderError>;
+
+    fn waiting_plan(&self) -> WaitingPlan;
+
+    /// Talks to the vendor to see whether the credentials work; findings for `check`.
+    async fn check(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+}
