@@ -1,1 +1,269 @@
-//! (next)
+//! What is known of a recording's sound, and what a decoder child is asked for and answers: plain values for every room.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::clock::Timestamp;
+
+/// What the first bytes of a body say it is. Names, labels and content types are never asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sniffed {
+    /// For the object's key: `wav mp3 m4a mp4 3gp aac amr awb ogg webm flac`, else `bin`.
+    pub ext: String,
+    pub mime: String,
+    pub class: SniffClass,
+}
+
+/// Whether a body may be archived as a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SniffClass {
+    /// A container or a stream of sound that is known by its first bytes.
+    Audio,
+    /// Nothing known; archived as it is, the decoder has the last word.
+    Unknown,
+    /// Certainly no recording: never archived.
+    NotARecording(NotARecording),
+}
+
+/// Why a body is not a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotARecording {
+    Empty,
+    Html,
+    Xml,
+    Json,
+}
+
+impl NotARecording {
+    /// The stable code for rows, pages and metrics.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Empty => "empty_body",
+            Self::Html => "html_instead_of_audio",
+            Self::Xml => "xml_instead_of_audio",
+            Self::Json => "json_instead_of_audio",
+        }
+    }
+}
+
+/// What decoding found; counted on decoded samples, never read from a header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AudioFacts {
+    /// Lower case, as ffmpeg calls it: `pcm_s16le pcm_mulaw adpcm_ima_wav mp3 aac he_aac vorbis flac ...`.
+    pub codec: String,
+    /// The rate of the decoded samples; 0 when none were decoded.
+    pub sample_rate_hz: u32,
+    /// Channels of the decoded samples; 0 when none were decoded.
+    pub channels: u16,
+    /// `frames` at `sample_rate_hz`, rounded to the nearest millisecond.
+    pub duration_ms: u64,
+    /// Decoded samples per channel.
+    pub frames: u64,
+}
+
+/// Stable codes of audio findings. They stand on rows, pages, metrics and in the runbook; a code is never renamed.
+///
+/// None of them keeps an original out of the archive.
+pub mod note {
+    /// Shorter than its own header (or the CDR) says.
+    pub const SHORT: &str = "short";
+    /// The sound ends in the middle of a frame; everything up to there was kept.
+    pub const TRUNCATED_AUDIO: &str = "truncated_audio";
+    /// Some packets could not be decoded and were left out.
+    pub const DECODE_ERRORS: &str = "decode_errors";
+    /// Every decoded sample is (within 8 bits' rounding) the same: nobody was recorded.
+    pub const DIGITAL_SILENCE: &str = "digital_silence";
+    /// One of two channels is digital silence while the other is not.
+    pub const ONE_WAY_AUDIO: &str = "one_way_audio";
+    /// More than one sample in a thousand lies at full scale.
+    pub const CLIPPED: &str = "clipped";
+    /// Readable, but without any sample of sound (header only, video only): no access copy.
+    pub const NO_AUDIO: &str = "no_audio";
+    /// HE-AAC, which this build refuses to decode wrongly (feature `he-aac` is off): no access copy.
+    pub const HE_AAC_UNSUPPORTED: &str = "he_aac_unsupported";
+    /// A known container with a codec that this version does not decode: no access copy.
+    pub const UNSUPPORTED_CODEC: &str = "unsupported_codec";
+    /// No decoder recognises the bytes: no access copy.
+    pub const UNDECODABLE: &str = "undecodable";
+    /// Three decoder children died over it: no access copy.
+    pub const TRANSCODE_GAVE_UP: &str = "transcode_gave_up";
+    /// The stream changed its rate or its channels on the way; only the part before is in the access copy.
+    pub const FORMAT_CHANGED: &str = "format_changed";
+    /// More than two channels were mixed down to one for the access copy.
+    pub const MIXED_DOWN: &str = "mixed_down";
+    /// There is more sound than one recording may have; the access copy ends at the limit.
+    pub const TOO_LONG: &str = "too_long";
+    /// Fetched by plain http, after https was tried.
+    pub const FETCHED_PLAIN_HTTP: &str = "fetched_plain_http";
+    /// The decoded length and the CDR's differ by more than the tolerance.
+    pub const DURATION_DIFFERS: &str = "duration_differs";
+    /// The vendor encrypted it and the key is not known: no access copy.
+    pub const ENCRYPTED: &str = "encrypted";
+
+    /// All codes above, for pages and for tests.
+    pub const ALL: &[&str] = &[
+        SHORT,
+        TRUNCATED_AUDIO,
+        DECODE_ERRORS,
+        DIGITAL_SILENCE,
+        ONE_WAY_AUDIO,
+        CLIPPED,
+        NO_AUDIO,
+        HE_AAC_UNSUPPORTED,
+        UNSUPPORTED_CODEC,
+        UNDECODABLE,
+        TRANSCODE_GAVE_UP,
+        FORMAT_CHANGED,
+        MIXED_DOWN,
+        TOO_LONG,
+        FETCHED_PLAIN_HTTP,
+        DURATION_DIFFERS,
+        ENCRYPTED,
+    ];
+}
+
+/// How access copies are made (`[access_copy]`). A change touches new copies only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessSettings {
+    /// For one channel; stereo gets twice as much.
+    pub bitrate_kbps: u32,
+    /// Sources above are resampled, sources below keep their rate.
+    pub max_sample_rate_hz: u32,
+}
+
+impl Default for AccessSettings {
+    fn default() -> Self {
+        Self {
+            bitrate_kbps: 32,
+            max_sample_rate_hz: 16_000,
+        }
+    }
+}
+
+impl AccessSettings {
+    /// Bitrates that may be asked for one channel: what MPEG-1, 2 and 2.5 know, at both one and two channels.
+    pub const BITRATES_KBPS: &[u32] = &[8, 16, 24, 32, 40, 48, 64, 80];
+
+    /// Rates that an MP3 can have.
+    pub const MP3_RATES_HZ: &[u32] = &[
+        8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000,
+    ];
+
+    /// What is wrong with these settings, in words for the configuration check.
+    pub fn problem(&self) -> Option<String> {
+        if !Self::BITRATES_KBPS.contains(&self.bitrate_kbps) {
+            return Some(format!(
+                "bitrate_kbps = {} is none of {:?}",
+                self.bitrate_kbps,
+                Self::BITRATES_KBPS
+            ));
+        }
+        if !Self::MP3_RATES_HZ.contains(&self.max_sample_rate_hz) {
+            return Some(format!(
+                "max_sample_rate_hz = {} is none of {:?}",
+                self.max_sample_rate_hz,
+                Self::MP3_RATES_HZ
+            ));
+        }
+        None
+    }
+}
+
+/// What the access copy says of itself in its ID3 tag. Never a phone number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessTags {
+    pub recording_id: Option<String>,
+    pub call_id: Option<String>,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+}
+
+/// One file for a decoder child. Paths are absolute and in the spool; both outputs are created or overwritten.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TranscodeJob {
+    pub input: PathBuf,
+    pub mp3: PathBuf,
+    pub waveform: PathBuf,
+    pub settings: AccessSettings,
+    pub tags: AccessTags,
+}
+
+/// The access copy that was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessFacts {
+    pub sample_rate_hz: u32,
+    pub channels: u16,
+    /// What a player that reads the LAME tag plays.
+    pub duration_ms: u64,
+    pub bytes: u64,
+}
+
+/// What a decoder child found and made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TranscodeReport {
+    /// `None` when the bytes could not be recognised at all.
+    pub original: Option<AudioFacts>,
+    /// `None`: neither MP3 nor waveform exists, `no_access_reason` says why (or only a probe was asked for).
+    pub access: Option<AccessFacts>,
+    /// A code of [`note`].
+    pub no_access_reason: Option<String>,
+    /// Codes of [`note`], each once, in the order of [`note::ALL`]; holds `no_access_reason` too.
+    pub notes: Vec<String>,
+    /// Tool and versions, for the lineage in the manifest.
+    pub tool: String,
+    /// The settings that shaped the access copy, for the lineage in the manifest.
+    pub settings: serde_json::Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_settings_are_sound() {
+        assert_eq!(AccessSettings::default().problem(), None);
+        let odd = AccessSettings {
+            bitrate_kbps: 33,
+            ..AccessSettings::default()
+        };
+        assert!(odd.problem().unwrap().starts_with("bitrate_kbps = 33"));
+        let odd = AccessSettings {
+            max_sample_rate_hz: 0,
+            ..AccessSettings::default()
+        };
+        assert!(odd.problem().unwrap().starts_with("max_sample_rate_hz = 0"));
+    }
+
+    #[test]
+    fn note_codes_are_snake_case_and_unique() {
+        let mut seen = std::collections::HashSet::new();
+        for code in note::ALL {
+            assert!(code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+            assert!(seen.insert(code));
+        }
+    }
+
+    #[test]
+    fn a_report_survives_the_way_through_json() {
+        let report = TranscodeReport {
+            original: Some(AudioFacts {
+                codec: "pcm_mulaw".into(),
+                sample_rate_hz: 8000,
+                channels: 2,
+                duration_ms: 1000,
+                frames: 8000,
+            }),
+            access: None,
+            no_access_reason: Some(note::NO_AUDIO.into()),
+            notes: vec![note::NO_AUDIO.into()],
+            tool: "callvault".into(),
+            settings: serde_json::json!({"bitrate_kbps": 32}),
+        };
+        let line = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<TranscodeReport>(&line).unwrap(), report);
+    }
+}
