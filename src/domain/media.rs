@@ -264,6 +264,9 @@ mod tests {
             settings: serde_json::json!({"bitrate_kbps": 32}),
         };
         let line = serde_json::to_string(&report).unwrap();
-        assert_eq!(serde_json::from_str::<TranscodeReport>(&line).unwrap(), report);
+        assert_eq!(
+            serde_json::from_str::<TranscodeReport>(&line).unwrap(),
+            report
+        );
     }
 }
