@@ -228,7 +228,6 @@ impl ArchiveError {
         self
     }
 
-    /// "Does not exist", "full" and the like, decided; the rest is for people.
     pub fn kind(&self) -> ArchiveErrorKind {
         self.kind
     }
