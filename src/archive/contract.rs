@@ -56,7 +56,9 @@ impl ByteRange {
 
     /// How many bytes it covers; 0 when the end lies before the start.
     pub fn bytes(self) -> u64 {
-        self.end_inclusive.saturating_add(1).saturating_sub(self.start)
+        self.end_inclusive
+            .saturating_add(1)
+            .saturating_sub(self.start)
     }
 }
 
@@ -271,25 +273,48 @@ mod tests {
     #[test]
     fn keys_that_leave_the_archive_are_refused() {
         for bad in [
-            "", "/etc/passwd", "a/../b", "..", "../a", "a/..", "a//b", "a/", "./a", "a/./b", "a\\b",
-            "a\0b", "a\nb",
+            "",
+            "/etc/passwd",
+            "a/../b",
+            "..",
+            "../a",
+            "a/..",
+            "a//b",
+            "a/",
+            "./a",
+            "a/./b",
+            "a\\b",
+            "a\0b",
+            "a\nb",
         ] {
             assert!(check_key(&ObjectKey::stored(bad)).is_err(), "{bad:?}");
         }
-        for good in ["a", "a/b.c", "_callvault/archive.json", "a/..b/c..", "a/b c/ü"] {
+        for good in [
+            "a",
+            "a/b.c",
+            "_callvault/archive.json",
+            "a/..b/c..",
+            "a/b c/ü",
+        ] {
             assert!(check_key(&ObjectKey::stored(good)).is_ok(), "{good:?}");
         }
     }
 
     #[test]
     fn a_range_is_cut_at_the_end_of_the_object() {
-        let range = |start, end_inclusive| ByteRange { start, end_inclusive };
+        let range = |start, end_inclusive| ByteRange {
+            start,
+            end_inclusive,
+        };
         assert_eq!(range(0, 99).within(10), Some(range(0, 9)));
         assert_eq!(range(3, 5).within(10), Some(range(3, 5)));
         assert_eq!(range(9, 9).within(10).map(ByteRange::bytes), Some(1));
         assert_eq!(range(10, 12).within(10), None);
         assert_eq!(range(5, 3).within(10), None);
         assert_eq!(range(0, 0).within(0), None);
-        assert_eq!(range(0, u64::MAX).within(u64::MAX).map(ByteRange::bytes), Some(u64::MAX));
+        assert_eq!(
+            range(0, u64::MAX).within(u64::MAX).map(ByteRange::bytes),
+            Some(u64::MAX)
+        );
     }
 }
