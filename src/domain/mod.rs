@@ -15,3 +15,5 @@ pub mod reading;
 pub mod recording;
 pub mod retry;
 pub mod secret;
+pub mod units;
+pub mod values;

@@ -4,6 +4,7 @@
 //! again by a better parser. Only `locate` and `check` talk to the vendor.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,12 +12,13 @@ use bytes::Bytes;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::domain::clock::Timestamp;
+use crate::domain::clock::{SharedClock, Timestamp};
 use crate::domain::notice::Notice;
 use crate::domain::reading::{Link, Reading};
 use crate::domain::retry::RetryAdvice;
 
-use super::settings::CommonSettings;
+use super::http::GuardedClient;
+use super::settings::{CommonSettings, SettingsError};
 
 /// A message from outside, before anything is believed of it.
 #[derive(Clone, Debug)]
@@ -241,4 +243,43 @@ pub trait Provider: Send + Sync + fmt::Debug {
     async fn check(&self) -> Vec<Finding> {
         Vec::new()
     }
+}
+
+/// What a kind gives to keys that its sources leave out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// Patterns as configuration writes them. `None`: any public address; empty: none at all.
+    pub allow_hosts: Option<&'static [&'static str]>,
+    pub provider_keeps: Option<Duration>,
+    pub expect_within: Option<Duration>,
+    /// Notices prove nothing by themselves: a source without `hook_token` is refused. Kinds for
+    /// which it depends on their own keys leave this false and ask `CommonSettings::require_token`.
+    pub token_required: bool,
+}
+
+/// What a source is built with.
+#[derive(Clone, Debug)]
+pub struct BuildContext {
+    pub client: Arc<GuardedClient>,
+    pub clock: SharedClock,
+}
+
+/// One vendor: makes a `Provider` from each configured account. Listed in `registry`.
+pub trait ProviderKind: Send + Sync {
+    /// The word in `kind = "..."`, for ever: it is stored with notices.
+    fn kind(&self) -> &'static str;
+
+    fn defaults(&self) -> Defaults;
+
+    /// `own` holds the source's keys that are not common ones; read it with `settings::read_own`.
+    fn build(
+        &self,
+        common: CommonSettings,
+        own: toml::Table,
+        ctx: &BuildContext,
+    ) -> Result<Arc<dyn Provider>, SettingsError>;
+
+    /// A `[sources.{kind}-main]` section for the example configuration, every key of the kind
+    /// explained. It is parsed and built by a test.
+    fn example(&self) -> &'static str;
 }

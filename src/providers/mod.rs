@@ -7,4 +7,6 @@
 //! independent reading of the manual: `src/simulator/acme.rs`.
 
 pub mod contract;
+pub mod http;
+pub mod registry;
 pub mod settings;

@@ -1,0 +1,685 @@
+//! The only client for foreign addresses: checks host and resolved address at connect time, on every hop.
+//!
+//! Recordings are fetched with [`GuardedClient::fetch`] under their source's [`GuardPolicy`]; vendor
+//! APIs that the operator configured are asked with [`GuardedClient::call`]. What a newcomer gets wrong:
+//! the address is never rewritten, because a signature covers its very bytes.
+
+mod address;
+mod body;
+mod guard;
+mod wire;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Uri};
+use http_body_util::Full;
+use rustls::ClientConfig;
+use tokio::time::Instant;
+
+use crate::domain::clock::{SharedClock, Timestamp};
+use crate::domain::retry::RetryAdvice;
+
+use super::settings::{BaseUrl, HttpLinks};
+
+pub use address::{Host, Scheme, Unusable, WebAddress, read_host};
+pub use body::MediaBody;
+pub use guard::{GuardPolicy, Reach, needed_reach};
+pub use wire::{Network, SystemNetwork};
+
+/// Most redirects that are followed for one recording.
+pub const MAX_REDIRECTS: usize = 5;
+/// Largest answer of a vendor's API, in bytes.
+pub const MAX_API_BYTES: u64 = 1024 * 1024;
+/// How long a host that did not speak https is asked by plain http at once (`try_https`).
+const HTTPS_MEMORY: Duration = Duration::from_secs(600);
+const USER_AGENT: &str = concat!("callvault/", env!("CARGO_PKG_VERSION"));
+
+/// How long and how much one fetch may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Name, connection and TLS of one hop.
+    pub connect: Duration,
+    /// From the request to the head of the answer, one hop.
+    pub first_byte: Duration,
+    /// Between two pieces of the body.
+    pub idle: Duration,
+    /// The whole fetch may take this long plus one second for every `floor_bytes_per_s` bytes that
+    /// came: a slow but steady line is let through, a drip is not.
+    pub total: Duration,
+    /// 0: `total` is the end whatever came.
+    pub floor_bytes_per_s: u64,
+    /// Largest file, in bytes, what was there before a resume included.
+    pub max_bytes: u64,
+}
+
+impl Limits {
+    /// For recordings: 10 s to connect, 30 s to the first byte, 30 s of silence, and 60 s plus what
+    /// 4 KiB/s take.
+    pub fn media(max_bytes: u64) -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            first_byte: Duration::from_secs(30),
+            idle: Duration::from_secs(30),
+            total: Duration::from_secs(60),
+            floor_bytes_per_s: 4096,
+            max_bytes,
+        }
+    }
+
+    /// For vendor APIs: 10 s to connect, `timeout` for the answer and again for all of it.
+    fn api(timeout: Duration) -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            first_byte: timeout,
+            idle: timeout,
+            total: timeout + Duration::from_secs(10),
+            floor_bytes_per_s: 0,
+            max_bytes: MAX_API_BYTES,
+        }
+    }
+}
+
+/// Go on behind what is here already. An answer 206 continues; 200 starts again from the beginning
+/// (the file changed, or the server cannot); 416 has nothing behind `offset`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResumeFrom {
+    pub offset: u64,
+    /// A strong entity tag, or the exact `Last-Modified` text; sent as `If-Range`.
+    pub validator: String,
+}
+
+/// An answer, whatever its status, with its body still to come.
+#[derive(Debug)]
+pub struct Fetched {
+    pub status: u16,
+    /// Bytes that this answer announces; of the rest only, when it is a 206.
+    pub content_length: Option<u64>,
+    /// First byte and, where told, the length of the whole file, of a 206.
+    pub content_range: Option<(u64, Option<u64>)>,
+    pub etag: Option<String>,
+    pub last_modified: Option<String>,
+    pub content_type: Option<String>,
+    /// Set when the server coded the bytes although it was asked not to.
+    pub content_encoding: Option<String>,
+    pub accept_ranges: bool,
+    pub retry_after: Option<Duration>,
+    /// The bytes come over plain http although https was tried first: note `fetched_plain_http`.
+    pub plain_http: bool,
+    pub redirects: usize,
+    pub body: MediaBody,
+}
+
+impl Fetched {
+    /// What `If-Range` takes later: a strong tag, else the modification date.
+    pub fn validator(&self) -> Option<String> {
+        let strong = self.etag.as_ref().filter(|tag| tag.starts_with('"'));
+        strong.or(self.last_modified.as_ref()).cloned()
+    }
+}
+
+/// A small request to a vendor's API.
+#[derive(Clone)]
+pub struct ApiRequest {
+    pub method: Method,
+    /// Behind the base address, beginning with `/`; sent byte for byte.
+    pub path_and_query: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Bytes,
+    /// How long the vendor may take to answer; 20 s unless it is a long poll.
+    pub timeout: Duration,
+}
+
+impl ApiRequest {
+    pub fn new(method: Method, path_and_query: impl Into<String>) -> Self {
+        Self {
+            method,
+            path_and_query: path_and_query.into(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+            timeout: Duration::from_secs(20),
+        }
+    }
+
+    pub fn get(path_and_query: impl Into<String>) -> Self {
+        Self::new(Method::GET, path_and_query)
+    }
+
+    /// A POST of form fields that are already encoded.
+    pub fn form(path_and_query: impl Into<String>, fields: impl Into<Bytes>) -> Self {
+        Self::new(Method::POST, path_and_query)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(fields)
+    }
+
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+}
+
+/// Shows neither query nor body: both carry signatures.
+impl fmt::Debug for ApiRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path_and_query.split('?').next().unwrap_or_default();
+        write!(f, "ApiRequest({} {path})", self.method)
+    }
+}
+
+/// A vendor's answer, whatever its status. Redirects of APIs are answers like any other.
+#[derive(Clone, Debug)]
+pub struct ApiAnswer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub retry_after: Option<Duration>,
+    pub body: Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FetchErrorKind {
+    /// The configuration does not allow to speak to this host (`host` or `host:port`): no failure,
+    /// the recording waits for the line to be added.
+    HostNotAllowed {
+        host: String,
+    },
+    /// The host leads to a loopback, private, link-local, metadata or otherwise special address.
+    AddressForbidden,
+    BadAddress,
+    PlainHttpRefused,
+    TooManyRedirects,
+    Dns,
+    Connect,
+    Tls,
+    TimedOut,
+    /// The connection broke.
+    Reset,
+    /// The body ended before its announced end.
+    Truncated,
+    TooLarge,
+    /// What came is not HTTP as it should be.
+    Http,
+}
+
+impl FetchErrorKind {
+    /// What the same fetch may hope for later.
+    pub const fn advice(&self) -> RetryAdvice {
+        match self {
+            // CONTRACTS, section 3: looked at again every 10 minutes.
+            Self::HostNotAllowed { .. } => RetryAdvice::After(Duration::from_secs(600)),
+            Self::AddressForbidden
+            | Self::BadAddress
+            | Self::PlainHttpRefused
+            | Self::TooManyRedirects
+            | Self::TooLarge => RetryAdvice::Never,
+            Self::Dns
+            | Self::Connect
+            | Self::Tls
+            | Self::TimedOut
+            | Self::Reset
+            | Self::Truncated
+            | Self::Http => RetryAdvice::Backoff,
+        }
+    }
+}
+
+/// A fetch that failed. Neither text nor Debug output holds a query.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind:?} while fetching {address}: {detail}")]
+pub struct FetchError {
+    pub kind: FetchErrorKind,
+    /// Without user info and query.
+    pub address: String,
+    pub detail: String,
+}
+
+impl FetchError {
+    fn at(kind: FetchErrorKind, address: &WebAddress, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            address: address.to_string(),
+            detail: detail.into(),
+        }
+    }
+
+    fn unusable(url: &str, why: Unusable) -> Self {
+        let (kind, detail) = match why {
+            Unusable::Malformed(what) => (FetchErrorKind::BadAddress, what),
+            Unusable::OddNumber => (
+                FetchErrorKind::AddressForbidden,
+                "the host is a number in disguise",
+            ),
+        };
+        Self {
+            kind,
+            address: crate::domain::reading::masked_url(url)
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(200)
+                .collect(),
+            detail: detail.to_owned(),
+        }
+    }
+
+    fn from_hyper(at: &WebAddress, error: &hyper::Error) -> Self {
+        let io = causes(error).find_map(|cause| cause.downcast_ref::<std::io::Error>());
+        use std::io::ErrorKind as Io;
+        let kind = match io.map(std::io::Error::kind) {
+            Some(Io::UnexpectedEof) => FetchErrorKind::Truncated,
+            Some(Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe) => {
+                FetchErrorKind::Reset
+            }
+            _ if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
+                FetchErrorKind::Reset
+            }
+            Some(_) if !error.is_parse() => FetchErrorKind::Reset,
+            _ => FetchErrorKind::Http,
+        };
+        let detail = causes(error)
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(": ");
+        Self::at(kind, at, detail)
+    }
+}
+
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |e| e.source())
+}
+
+/// Fetches foreign addresses, and nothing else does. Cheap to share; keeps no connection.
+pub struct GuardedClient {
+    network: Arc<dyn Network>,
+    tls: Result<Arc<ClientConfig>, String>,
+    clock: SharedClock,
+    /// Hosts (with port) that did not speak https, and since when.
+    plain_hosts: Mutex<HashMap<String, Instant>>,
+}
+
+impl fmt::Debug for GuardedClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuardedClient")
+            .field("network", &self.network)
+            .finish_non_exhaustive()
+    }
+}
+
+impl GuardedClient {
+    pub fn new(clock: SharedClock) -> Self {
+        Self::with_network(clock, Arc::new(SystemNetwork))
+    }
+
+    /// With another resolver and another way to connect; the guard stays the same.
+    pub fn with_network(clock: SharedClock, network: Arc<dyn Network>) -> Self {
+        Self {
+            network,
+            tls: wire::system_tls(),
+            clock,
+            plain_hosts: Mutex::default(),
+        }
+    }
+
+    /// Trusts `config` in place of the machine's certificate authorities.
+    #[must_use]
+    pub fn with_tls(mut self, config: Arc<ClientConfig>) -> Self {
+        self.tls = Ok(config);
+        self
+    }
+
+    /// Fetches `url` as `policy` allows, following redirects, up to the head of the final answer.
+    ///
+    /// Any status is an answer. `headers` go to the first host only.
+    pub async fn fetch(
+        &self,
+        policy: &GuardPolicy,
+        url: &str,
+        headers: &[(String, String)],
+        resume: Option<&ResumeFrom>,
+        limits: &Limits,
+    ) -> Result<Fetched, FetchError> {
+        let started = Instant::now();
+        let first = WebAddress::parse(url).map_err(|why| FetchError::unusable(url, why))?;
+        let mut own = header_map(&first, headers)?;
+        let mut shared = HeaderMap::new();
+        if let Some(resume) = resume {
+            let range = format!("bytes={}-", resume.offset);
+            put(&mut shared, &first, header::RANGE, &range)?;
+            put(&mut shared, &first, header::IF_RANGE, &resume.validator)?;
+        }
+        let mut address = first.clone();
+        for redirects in 0..=MAX_REDIRECTS {
+            if redirects > 0 && !address.same_host(&first) {
+                own.clear(); // once away, they do not come back even if the path does
+            }
+            let mut all = own.clone();
+            all.extend(shared.clone());
+            let hop = self.hop(policy, &address, &all, limits).await?;
+            if let Some(next) = redirect_of(&hop.at, &hop.exchange.response)? {
+                address = next;
+                continue;
+            }
+            return self.fetched(hop, redirects, resume, limits, started);
+        }
+        Err(FetchError::at(
+            FetchErrorKind::TooManyRedirects,
+            &first,
+            format!("more than {MAX_REDIRECTS} redirects"),
+        ))
+    }
+
+    /// Asks a vendor's API. The host of `base` may be anywhere, private too: the operator wrote it.
+    pub async fn call(&self, base: &BaseUrl, request: ApiRequest) -> Result<ApiAnswer, FetchError> {
+        let started = Instant::now();
+        let target = format!("{}{}", base.as_str(), request.path_and_query);
+        let to = WebAddress::parse(&target).map_err(|why| FetchError::unusable(&target, why))?;
+        let limits = Limits::api(request.timeout);
+        let headers = header_map(&to, &request.headers)?;
+        let out = build(&to, request.method, headers, request.body)?;
+        let exchange = wire::exchange(
+            &*self.network,
+            &self.tls,
+            &to,
+            Reach::Anything,
+            out,
+            patience(&limits),
+        )
+        .await?;
+        let (head, incoming) = exchange.response.into_parts();
+        let body = MediaBody::new(
+            incoming,
+            exchange.connection,
+            to,
+            started,
+            &limits,
+            limits.max_bytes,
+        );
+        Ok(ApiAnswer {
+            status: head.status.as_u16(),
+            retry_after: self.retry_after(&head.headers),
+            headers: head.headers,
+            body: body.collect().await?,
+        })
+    }
+
+    /// One hop, by https first where the address says http and the policy wants it so.
+    async fn hop(
+        &self,
+        policy: &GuardPolicy,
+        address: &WebAddress,
+        headers: &HeaderMap,
+        limits: &Limits,
+    ) -> Result<Hop, FetchError> {
+        if address.scheme == Scheme::Https {
+            return self.ask(policy, address, headers, limits).await;
+        }
+        match policy.http_links {
+            HttpLinks::Refuse => Err(FetchError::at(
+                FetchErrorKind::PlainHttpRefused,
+                address,
+                "http_links = \"refuse\" allows https only",
+            )),
+            HttpLinks::Allow => self.ask(policy, address, headers, limits).await,
+            HttpLinks::TryHttps => {
+                let secure = address.by_https();
+                if policy.allows_host(&secure) && !self.is_known_plain(&secure) {
+                    match self.ask(policy, &secure, headers, limits).await {
+                        // A server for another site may answer by https: its "no" proves nothing
+                        // about an address that was given as http.
+                        Ok(hop) if !hop.exchange.response.status().is_client_error() => {
+                            return Ok(hop);
+                        }
+                        Ok(_) => {}
+                        Err(e) if e.kind == FetchErrorKind::AddressForbidden => return Err(e),
+                        Err(_) => self.remember_plain(&secure),
+                    }
+                }
+                let mut hop = self.ask(policy, address, headers, limits).await?;
+                hop.fell_back = true;
+                Ok(hop)
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        policy: &GuardPolicy,
+        address: &WebAddress,
+        headers: &HeaderMap,
+        limits: &Limits,
+    ) -> Result<Hop, FetchError> {
+        if !policy.allows_host(address) {
+            let host = address.authority();
+            let detail = format!("allow_hosts does not name {host}");
+            return Err(FetchError::at(
+                FetchErrorKind::HostNotAllowed { host },
+                address,
+                detail,
+            ));
+        }
+        let request = build(address, Method::GET, headers.clone(), Bytes::new())?;
+        let exchange = wire::exchange(
+            &*self.network,
+            &self.tls,
+            address,
+            policy.reach(address),
+            request,
+            patience(limits),
+        )
+        .await?;
+        Ok(Hop {
+            at: address.clone(),
+            exchange,
+            fell_back: false,
+        })
+    }
+
+    fn fetched(
+        &self,
+        hop: Hop,
+        redirects: usize,
+        resume: Option<&ResumeFrom>,
+        limits: &Limits,
+        started: Instant,
+    ) -> Result<Fetched, FetchError> {
+        let (head, incoming) = hop.exchange.response.into_parts();
+        let text = |name: HeaderName| {
+            let value = head.headers.get(name)?;
+            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        let status = head.status.as_u16();
+        let content_length = text(header::CONTENT_LENGTH).and_then(|n| n.trim().parse().ok());
+        let content_range = (status == 206)
+            .then(|| text(header::CONTENT_RANGE))
+            .flatten()
+            .and_then(|range| read_content_range(&range));
+        let before = match (resume, status) {
+            (Some(resume), 206) => resume.offset,
+            _ => 0,
+        };
+        let left = limits.max_bytes.saturating_sub(before);
+        if let Some(announced) = content_length.filter(|&announced: &u64| announced > left) {
+            return Err(FetchError::at(
+                FetchErrorKind::TooLarge,
+                &hop.at,
+                format!(
+                    "{announced} bytes announced behind {before}, at most {} taken",
+                    limits.max_bytes
+                ),
+            ));
+        }
+        Ok(Fetched {
+            status,
+            content_length,
+            content_range,
+            etag: text(header::ETAG),
+            last_modified: text(header::LAST_MODIFIED),
+            content_type: text(header::CONTENT_TYPE),
+            content_encoding: text(header::CONTENT_ENCODING)
+                .filter(|coding| !coding.eq_ignore_ascii_case("identity")),
+            accept_ranges: text(header::ACCEPT_RANGES)
+                .is_some_and(|unit| unit.eq_ignore_ascii_case("bytes")),
+            retry_after: self.retry_after(&head.headers),
+            plain_http: hop.fell_back,
+            redirects,
+            body: MediaBody::new(
+                incoming,
+                hop.exchange.connection,
+                hop.at,
+                started,
+                limits,
+                left,
+            ),
+        })
+    }
+
+    /// Seconds, or a date that is compared with our clock; never negative, at most a day.
+    fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
+        let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+        let seconds = match text.parse::<u64>() {
+            Ok(seconds) => seconds,
+            Err(_) => {
+                let at = chrono::DateTime::parse_from_rfc2822(text).ok()?;
+                let at = Timestamp::from_ms(at.timestamp_millis());
+                u64::try_from(at.since_ms(self.clock.now()).max(0)).ok()? / 1000
+            }
+        };
+        Some(Duration::from_secs(seconds.min(24 * 3600)))
+    }
+
+    fn is_known_plain(&self, secure: &WebAddress) -> bool {
+        let hosts = self.plain_hosts.lock();
+        hosts
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&secure.authority())
+            .is_some_and(|since| since.elapsed() < HTTPS_MEMORY)
+    }
+
+    fn remember_plain(&self, secure: &WebAddress) {
+        let hosts = self.plain_hosts.lock();
+        let mut hosts = hosts.unwrap_or_else(PoisonError::into_inner);
+        hosts.retain(|_, since| since.elapsed() < HTTPS_MEMORY);
+        hosts.insert(secure.authority(), Instant::now());
+    }
+}
+
+struct Hop {
+    at: WebAddress,
+    exchange: wire::Exchange,
+    fell_back: bool,
+}
+
+fn patience(limits: &Limits) -> wire::Patience {
+    wire::Patience {
+        connect: limits.connect,
+        first_byte: limits.first_byte,
+    }
+}
+
+fn put(
+    map: &mut HeaderMap,
+    at: &WebAddress,
+    name: HeaderName,
+    value: &str,
+) -> Result<(), FetchError> {
+    let value = HeaderValue::from_str(value).map_err(|_| {
+        FetchError::at(
+            FetchErrorKind::BadAddress,
+            at,
+            format!("a value for {name} that cannot be sent"),
+        )
+    })?;
+    map.append(name, value);
+    Ok(())
+}
+
+fn header_map(at: &WebAddress, headers: &[(String, String)]) -> Result<HeaderMap, FetchError> {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let name = HeaderName::try_from(name.as_str()).map_err(|_| {
+            FetchError::at(
+                FetchErrorKind::BadAddress,
+                at,
+                "a header name that cannot be sent",
+            )
+        })?;
+        put(&mut map, at, name, value)?;
+    }
+    Ok(map)
+}
+
+fn build(
+    to: &WebAddress,
+    method: Method,
+    mut headers: HeaderMap,
+    body: Bytes,
+) -> Result<Request<Full<Bytes>>, FetchError> {
+    let mut put_own = |name: HeaderName, value: &str| {
+        headers.remove(&name);
+        put(&mut headers, to, name, value)
+    };
+    put_own(header::HOST, &to.authority())?;
+    // One request for one connection; and the bytes as they are, never packed.
+    put_own(header::CONNECTION, "close")?;
+    put_own(header::ACCEPT_ENCODING, "identity")?;
+    headers
+        .entry(header::ACCEPT)
+        .or_insert(HeaderValue::from_static("*/*"));
+    headers
+        .entry(header::USER_AGENT)
+        .or_insert(HeaderValue::from_static(USER_AGENT));
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = method;
+    *request.uri_mut() = Uri::from(to.target.clone());
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// Where a redirect leads; `None` when the answer is none.
+fn redirect_of<B>(
+    at: &WebAddress,
+    response: &http::Response<B>,
+) -> Result<Option<WebAddress>, FetchError> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let Some(location) = response.headers().get(header::LOCATION) else {
+        return Ok(None);
+    };
+    let location = std::str::from_utf8(location.as_bytes()).map_err(|_| {
+        FetchError::at(
+            FetchErrorKind::BadAddress,
+            at,
+            "a redirect whose target is not text",
+        )
+    })?;
+    let next = at
+        .join(location)
+        .map_err(|why| FetchError::unusable(location, why))?;
+    Ok(Some(next))
+}
+
+/// `bytes 100-199/1000` as (100, Some(1000)).
+fn read_content_range(text: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, _) = range.split_once('-')?;
+    let total = match total {
+        "*" => None,
+        digits => Some(digits.parse().ok()?),
+    };
+    Some((first.trim().parse().ok()?, total))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+//! The list of kinds that this version knows; whoever needs a provider by its name asks here.
+
+use std::sync::Arc;
+
+use super::contract::{BuildContext, Provider, ProviderKind};
+use super::settings::{CommonSettings, SettingsError};
+
+/// One line for each kind.
+static KINDS: &[&dyn ProviderKind] = &[];
+
+/// Kinds of the contract that have no adapter in this version.
+const NOT_YET: &[&str] = &[
+    "yunxin",
+    "trtc",
+    "vcrtc",
+    "twilio",
+    "freeswitch",
+    "asterisk",
+    "cdr",
+];
+
+pub fn kinds() -> &'static [&'static dyn ProviderKind] {
+    KINDS
+}
+
+/// The kind of that name; the error names the known ones.
+pub fn find(source: &str, kind: &str) -> Result<&'static dyn ProviderKind, SettingsError> {
+    if let Some(found) = KINDS.iter().find(|known| known.kind() == kind) {
+        return Ok(*found);
+    }
+    let known: Vec<&str> = KINDS.iter().map(|known| known.kind()).collect();
+    let known = known.join(", ");
+    let what = if NOT_YET.contains(&kind) {
+        format!("kind {kind:?} is not part of this version; known: {known}")
+    } else {
+        format!("kind {kind:?} is unknown; known: {known}")
+    };
+    Err(SettingsError::new(
+        source,
+        "kind",
+        what,
+        "take one of the known kinds",
+    ))
+}
+
+/// Builds one configured source.
+pub fn build(
+    kind: &str,
+    common: CommonSettings,
+    own: toml::Table,
+    ctx: &BuildContext,
+) -> Result<Arc<dyn Provider>, SettingsError> {
+    find(&common.name, kind)?.build(common, own, ctx)
+}
