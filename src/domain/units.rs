@@ -1,106 +1,183 @@
-//! Durations and sizes as people write them: `"25m"`, `"7d"`, `"1500ms"`, `"512MiB"`.
+//! Sizes and durations as people write them in the configuration: `"20GiB"`, `"15m"`, `"7y"`.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-const DURATION_UNITS: [(&str, u64); 7] = [
+/// A number of bytes. Text: a whole number with `B KB MB GB TB` (powers of 1000) or `KiB MiB GiB TiB`
+/// (powers of 1024); without a unit it counts bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(u64);
+
+/// A length of time. Text: whole numbers with `ms s m h d w y`, also several in a row (`1h30m`).
+///
+/// A day has 24 hours and a year 366 days, so that what is kept for `7y` never ends before the calendar does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(Duration);
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum UnitError {
+    #[error("{0:?} is not a size; write it as \"512MiB\" or \"20GiB\"")]
+    Size(String),
+    #[error("{0:?} is not a duration; write it as \"90s\", \"15m\", \"48h\", \"30d\" or \"7y\"")]
+    Span(String),
+}
+
+const SIZES: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("B", 1),
+];
+
+const SPANS_MS: [(&str, u64); 7] = [
     ("ms", 1),
-    ("s", 1000),
+    ("s", 1_000),
     ("m", 60_000),
     ("h", 3_600_000),
     ("d", 86_400_000),
     ("w", 7 * 86_400_000),
-    // A year of retention is 365 days: it must not depend on the date.
-    ("y", 365 * 86_400_000),
+    ("y", 366 * 86_400_000),
 ];
 
-const SIZE_UNITS: [(&str, u64); 9] = [
-    ("b", 1),
-    ("kb", 1000),
-    ("mb", 1_000_000),
-    ("gb", 1_000_000_000),
-    ("tb", 1_000_000_000_000),
-    ("kib", 1 << 10),
-    ("mib", 1 << 20),
-    ("gib", 1 << 30),
-    ("tib", 1 << 40),
-];
+impl ByteSize {
+    pub const fn from_bytes(bytes: u64) -> Self {
+        Self(bytes)
+    }
 
-/// Reads `90s`, `25m`, `1h30m`, `7d`; units are ms, s, m, h, d, w and y (365 days).
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || {
-        format!("{text:?} is no duration: write a number and ms, s, m, h, d, w or y, like \"25m\"")
-    };
-    let mut rest = text.trim();
-    let mut total_ms = 0u64;
-    if rest.is_empty() {
-        return Err(wrong());
+    pub const fn bytes(self) -> u64 {
+        self.0
     }
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, tail) = rest.split_at(digits);
-        let letters = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let (unit, tail) = tail.split_at(letters);
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        let (_, unit_ms) = DURATION_UNITS
-            .iter()
-            .find(|(name, _)| *name == unit)
-            .ok_or_else(wrong)?;
-        total_ms = number
-            .checked_mul(*unit_ms)
-            .and_then(|ms| total_ms.checked_add(ms))
-            .ok_or_else(wrong)?;
-        rest = tail.trim_start();
-    }
-    Ok(Duration::from_millis(total_ms))
 }
 
-/// Reads `1MiB`, `20GiB`, `1500kB`, `4096`; bytes when there is no unit.
-pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    let wrong =
-        || format!("{text:?} is no size: write a number and KiB, MiB, GiB or TiB, like \"512MiB\"");
-    let text = text.trim();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let unit = unit.trim_start().to_ascii_lowercase();
-    let factor = match unit.as_str() {
-        "" => 1,
-        unit => {
-            SIZE_UNITS
+impl FromStr for ByteSize {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let wrong = || UnitError::Size(text.to_owned());
+        let trimmed = text.trim();
+        let digits = trimmed.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = trimmed.split_at(digits);
+        let unit = unit.trim_start();
+        let factor = if unit.is_empty() {
+            1
+        } else {
+            SIZES
                 .iter()
-                .find(|(name, _)| *name == unit)
+                .find(|(name, _)| name.eq_ignore_ascii_case(unit))
                 .ok_or_else(wrong)?
                 .1
-        }
-    };
-    number.checked_mul(factor).ok_or_else(wrong)
-}
-
-/// A duration in a settings struct; read from text only, because a bare number has no unit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DurationText(pub Duration);
-
-impl<'de> Deserialize<'de> for DurationText {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(d)?;
-        parse_duration(&text)
-            .map(Self)
-            .map_err(serde::de::Error::custom)
+        };
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        number.checked_mul(factor).map(Self).ok_or_else(wrong)
     }
 }
 
-/// A size in bytes in a settings struct.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct BytesText(pub u64);
+/// The largest binary unit that needs no fraction.
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = SIZES[..4]
+            .iter()
+            .find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
+        let (unit, factor) = whole.unwrap_or(&("B", 1));
+        write!(f, "{}{unit}", self.0 / factor)
+    }
+}
 
-impl<'de> Deserialize<'de> for BytesText {
+impl Span {
+    pub const fn from_duration(duration: Duration) -> Self {
+        Self(duration)
+    }
+
+    pub const fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl FromStr for Span {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let wrong = || UnitError::Span(text.to_owned());
+        let mut rest = text.trim();
+        let mut total_ms: u64 = 0;
+        loop {
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            let (number, after) = rest.split_at(digits);
+            let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
+            let (unit, after) = after.split_at(letters);
+            let number: u64 = number.parse().map_err(|_| wrong())?;
+            let factor = SPANS_MS.iter().find(|(name, _)| *name == unit);
+            total_ms = factor
+                .and_then(|(_, factor)| number.checked_mul(*factor))
+                .and_then(|ms| total_ms.checked_add(ms))
+                .ok_or_else(wrong)?;
+            rest = after;
+            if rest.is_empty() {
+                return Ok(Self(Duration::from_millis(total_ms)));
+            }
+        }
+    }
+}
+
+/// The largest unit up to days that needs no fraction.
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        let whole = SPANS_MS[..5]
+            .iter()
+            .rev()
+            .find(|(_, factor)| ms >= *factor && ms.is_multiple_of(*factor));
+        let (unit, factor) = whole.unwrap_or(&("ms", 1));
+        write!(f, "{}{unit}", ms / factor)
+    }
+}
+
+/// Text, or a plain number as the environment and TOML may carry it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Text(String),
+    Number(u64),
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(d)?;
-        parse_bytes(&text)
-            .map(Self)
-            .map_err(serde::de::Error::custom)
+        use serde::de::Error;
+        match Written::deserialize(d)
+            .map_err(|_| D::Error::custom("a size is text such as \"512MiB\""))?
+        {
+            Written::Text(text) => text.parse().map_err(D::Error::custom),
+            Written::Number(bytes) => Ok(Self(bytes)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let text = String::deserialize(d)
+            .map_err(|_| D::Error::custom("a duration is text such as \"15m\""))?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for ByteSize {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
     }
 }
 
@@ -109,53 +186,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_units() {
-        for (text, ms) in [
-            ("1500ms", 1500),
-            ("90s", 90_000),
-            ("25m", 1_500_000),
-            ("1h30m", 5_400_000),
-            ("1h 30m", 5_400_000),
-            ("7d", 604_800_000),
-            ("2w", 1_209_600_000),
-            ("7y", 7 * 365 * 86_400_000),
-            ("0s", 0),
-        ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(ms)),
-                "{text}"
-            );
+    fn sizes_are_read_and_written_as_text() {
+        let bytes = |text: &str| text.parse::<ByteSize>().map(ByteSize::bytes);
+        assert_eq!(bytes("20GiB"), Ok(20 << 30));
+        assert_eq!(bytes("1 MiB"), Ok(1 << 20));
+        assert_eq!(bytes("1mib"), Ok(1 << 20));
+        assert_eq!(bytes("3MB"), Ok(3_000_000));
+        assert_eq!(bytes("77"), Ok(77));
+        for bad in ["", "GiB", "-1MiB", "1.5GiB", "1XB", "99999999TiB"] {
+            assert!(bytes(bad).is_err(), "{bad:?}");
         }
-        for bad in [
-            "",
-            "25",
-            "m",
-            "-1s",
-            "1.5h",
-            "25 minutes",
-            "1M",
-            "99999999999999999999s",
-            "999999999999999y",
-        ] {
-            assert!(parse_duration(bad).is_err(), "{bad}");
-        }
+        assert_eq!(ByteSize::from_bytes(20 << 30).to_string(), "20GiB");
+        assert_eq!(ByteSize::from_bytes(1025).to_string(), "1025B");
+        assert_eq!(ByteSize::from_bytes(0).to_string(), "0B");
     }
 
     #[test]
-    fn sizes_may_have_units() {
-        for (text, bytes) in [
-            ("1MiB", 1 << 20),
-            ("20GiB", 20 << 30),
-            ("20 gib", 20 << 30),
-            ("1500kB", 1_500_000),
-            ("4096", 4096),
-            ("0B", 0),
-        ] {
-            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+    fn durations_are_read_and_written_as_text() {
+        let seconds = |text: &str| text.parse::<Span>().map(|span| span.duration().as_secs());
+        assert_eq!(seconds("90s"), Ok(90));
+        assert_eq!(seconds("1h30m"), Ok(5400));
+        assert_eq!(seconds("30d"), Ok(30 * 86_400));
+        assert_eq!(seconds("7y"), Ok(7 * 366 * 86_400));
+        assert_eq!("250ms".parse::<Span>().unwrap().duration().as_millis(), 250);
+        for bad in ["", "s", "15", "1.5h", "-3s", "1h ", "5x", "99999999999999y"] {
+            let trimmed_is_fine = bad == "1h ";
+            assert_eq!(seconds(bad).is_ok(), trimmed_is_fine, "{bad:?}");
         }
-        for bad in ["", "MiB", "-1", "1.5GiB", "1XiB", "99999999TiB"] {
-            assert!(parse_bytes(bad).is_err(), "{bad}");
-        }
+        assert_eq!("90m".parse::<Span>().unwrap().to_string(), "90m");
+        assert_eq!("48h".parse::<Span>().unwrap().to_string(), "2d");
     }
 }

@@ -641,7 +641,8 @@ fn build(
         .or_insert(HeaderValue::from_static(USER_AGENT));
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = method;
-    *request.uri_mut() = Uri::from(to.target.clone());
+    // The true target is put in on the wire, byte for byte.
+    *request.uri_mut() = Uri::from_static("/");
     *request.headers_mut() = headers;
     Ok(request)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::domain::secret::Secret;
-use crate::domain::units::{BytesText, DurationText};
+use crate::domain::units::{ByteSize, Span};
 use crate::domain::values::{self, Problem, ValueError, nearest};
 
 use super::contract::Defaults;
@@ -145,17 +145,17 @@ struct Written {
     display_name: Option<String>,
     #[serde(default)]
     hook_token: Vec<Secret>,
-    provider_keeps: Option<DurationText>,
+    provider_keeps: Option<Span>,
     allow_hosts: Option<Vec<String>>,
     #[serde(default)]
     http_links: HttpLinks,
     #[serde(default)]
     allow_private_addresses: bool,
-    expect_within: Option<DurationText>,
+    expect_within: Option<Span>,
     #[serde(default)]
     expect_recordings: bool,
-    quiet_after: Option<DurationText>,
-    max_recording: Option<BytesText>,
+    quiet_after: Option<Span>,
+    max_recording: Option<ByteSize>,
 }
 
 impl CommonSettings {
@@ -203,7 +203,7 @@ impl CommonSettings {
         check_tokens(name, &written.hook_token)?;
         let provider_keeps = written
             .provider_keeps
-            .map(|text| text.0)
+            .map(Span::duration)
             .or(defaults.provider_keeps);
         if provider_keeps.is_some_and(|keeps| keeps > LONGEST_PROVIDER_KEEPS) {
             return Err(wrong(
@@ -233,13 +233,13 @@ impl CommonSettings {
             allow_private_addresses: written.allow_private_addresses,
             expect_within: written
                 .expect_within
-                .map(|text| text.0)
+                .map(Span::duration)
                 .or(defaults.expect_within),
             expect_recordings: written.expect_recordings,
-            quiet_after: written.quiet_after.map(|text| text.0),
+            quiet_after: written.quiet_after.map(Span::duration),
             max_recording_bytes: written
                 .max_recording
-                .map_or(DEFAULT_MAX_RECORDING_BYTES, |text| text.0),
+                .map_or(DEFAULT_MAX_RECORDING_BYTES, ByteSize::bytes),
         };
         if defaults.token_required {
             common.require_token("notices of this kind prove nothing by themselves")?;
@@ -320,9 +320,7 @@ impl HostPattern {
     /// Reads a pattern as configuration writes it; the error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (name, port) = match text.rsplit_once(':') {
-            Some((name, port))
-                if !name.ends_with(']') || port.bytes().all(|b| b.is_ascii_digit()) =>
-            {
+            Some((name, port)) if !port.ends_with(']') => {
                 let port = port
                     .parse()
                     .map_err(|_| format!("{text:?}: the port is not a number"))?;

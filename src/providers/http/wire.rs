@@ -6,7 +6,9 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +20,7 @@ use hyper_rustls::ConfigBuilderExt;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -81,7 +83,78 @@ pub(super) struct Exchange {
     pub connection: AbortOnDropHandle<()>,
 }
 
-/// Sends `request` to `to` over a new connection to an address within `reach`.
+/// Puts the true target in place of the `/` that hyper was given, because hyper's type for targets
+/// refuses bytes that signed addresses hold (`"` in a query).
+struct RawTarget<S> {
+    inner: S,
+    /// Bytes of hyper's own `METHOD /` that are still to be swallowed.
+    swallow: usize,
+    /// What goes out in their place, and how much of it went.
+    instead: Bytes,
+}
+
+impl<S: AsyncWrite + Unpin> RawTarget<S> {
+    fn new(inner: S, method: &http::Method, target: &str) -> Self {
+        let instead = format!("{method} {target}");
+        Self {
+            inner,
+            swallow: method.as_str().len() + " /".len(),
+            instead: instead.into(),
+        }
+    }
+
+    fn send_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.instead.is_empty() {
+            let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.instead))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let _ = self.instead.split_to(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for RawTarget<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.swallow > 0 {
+            let swallowed = this.swallow.min(bytes.len());
+            this.swallow -= swallowed;
+            return Poll::Ready(Ok(swallowed));
+        }
+        ready!(this.send_instead(cx))?;
+        Pin::new(&mut this.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.swallow == 0 {
+            ready!(this.send_instead(cx))?;
+        }
+        Pin::new(&mut this.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for RawTarget<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_read(cx, into)
+    }
+}
+
+/// Sends `request` (whose own target is `/`) to `to` over a new connection to an address within `reach`.
 pub(super) async fn exchange(
     network: &dyn Network,
     tls: &Result<Arc<ClientConfig>, String>,
@@ -110,6 +183,7 @@ pub(super) async fn exchange(
             Box::new(shaken)
         }
     };
+    let stream = RawTarget::new(stream, request.method(), &to.target);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|e| FetchError::from_hyper(to, &e))?;
