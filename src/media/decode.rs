@@ -1,0 +1,515 @@
+//! Turns any file into blocks of samples, and says what was wrong with it; nothing a file contains is an error here.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom};
+use std::path::Path;
+
+use symphonia::core::codecs::audio::well_known as codec_ids;
+use symphonia::core::codecs::audio::{
+    AudioCodecId, AudioCodecParameters, AudioDecoder, AudioDecoderOptions,
+};
+use symphonia::core::errors::Error;
+use symphonia::core::formats::probe::Hint;
+use symphonia::core::formats::well_known as format_ids;
+use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
+use symphonia::core::io::MediaSourceStream;
+use symphonia::core::meta::MetadataOptions;
+use symphonia::core::packet::Packet;
+
+use super::source::{Patch, Window};
+use super::{MediaError, header, mp4, sbr, sniff};
+use crate::domain::media::{SniffClass, note};
+
+/// Rates that a recording may have. Beyond them a header is damaged; a resampler for them would need too much memory.
+const RATES_HZ: std::ops::RangeInclusive<u32> = 1_000..=384_000;
+const MAX_CHANNELS: usize = 32;
+/// Packets in a row that cannot be decoded before the rest is given up.
+const MAX_ERRORS_IN_A_ROW: u32 = 2_000;
+/// No call is longer; a file that decodes to more is a bomb or a stream that never ended.
+const MAX_SECONDS: u64 = 24 * 3600;
+
+/// A file that was looked at.
+pub enum Opened {
+    Stream(Box<Stream>),
+    /// It cannot be decoded: a code of `note`, and the codec where it is known.
+    Refused {
+        reason: &'static str,
+        codec: Option<String>,
+    },
+}
+
+fn refused(reason: &'static str, codec: Option<&str>) -> Opened {
+    Opened::Refused {
+        reason,
+        codec: codec.map(Into::into),
+    }
+}
+
+/// One sound track, decoded block by block.
+pub struct Stream {
+    format: Box<dyn FormatReader>,
+    decoder: Box<dyn AudioDecoder>,
+    track_id: u32,
+    /// Packets that were read ahead to tell HE-AAC from AAC-LC.
+    ahead: VecDeque<Packet>,
+    block: Vec<Vec<f32>>,
+    /// As an MP4's edit list has it.
+    edit: Option<mp4::Sound>,
+    skip_frames: u64,
+    limit_frames: Option<u64>,
+    announced_seconds: Option<f64>,
+    known_by_sniffing: bool,
+    done: bool,
+    errors_in_a_row: u32,
+    packets: u64,
+    found: Found,
+}
+
+/// What was counted and noticed on the way.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    pub codec: String,
+    /// Of the decoded samples; 0 before the first.
+    pub rate_hz: u32,
+    pub channels: usize,
+    pub frames: u64,
+    pub decode_errors: u64,
+    pub truncated: bool,
+    pub short: bool,
+    pub format_changed: bool,
+    pub too_long: bool,
+}
+
+/// Opens `path`, finds its first sound track and a decoder for it.
+pub fn open(path: &Path) -> Result<Opened, MediaError> {
+    look(path).map_err(MediaError::Input)
+}
+
+fn look(path: &Path) -> io::Result<Opened> {
+    let mut file = File::open(path)?;
+    let file_bytes = file.metadata()?.len();
+    let mut prefix = vec![0; sniff::PREFIX_BYTES];
+    let n = header::read_full(&mut file, &mut prefix)?;
+    let sniffed = sniff::sniff(&prefix[..n]);
+    match sniffed.ext.as_str() {
+        "amr" => return Ok(refused(note::UNSUPPORTED_CODEC, Some("amr_nb"))),
+        "awb" => return Ok(refused(note::UNSUPPORTED_CODEC, Some("amr_wb"))),
+        _ if matches!(sniffed.class, SniffClass::NotARecording(_)) => {
+            return Ok(refused(note::UNDECODABLE, None));
+        }
+        _ => {}
+    }
+    let wav = header::wav(&mut file, file_bytes)?;
+    let sound = mp4::sound(&mut file, file_bytes)?;
+    let (start, length, patches) = window(&mut file, file_bytes, wav.as_ref())?;
+    let counts_itself = header::mp3_knows_its_length(&mut file, start)?;
+    file.seek(SeekFrom::Start(0))?;
+
+    let source = Window::new(file, start, length, patches)?;
+    let stream = MediaSourceStream::new(Box::new(source), Default::default());
+    let format = match symphonia::default::get_probe().probe(
+        &Hint::new(),
+        stream,
+        FormatOptions::default(),
+        MetadataOptions::default(),
+    ) {
+        Ok(format) => format,
+        Err(Error::IoError(e)) if is_real(&e) => return Err(e),
+        Err(_) => return Ok(unreadable(wav.as_ref(), sound.as_ref())),
+    };
+    let Some((track_id, params)) = audio_track(format.as_ref()) else {
+        return Ok(trackless(sound.as_ref()));
+    };
+    if sound.as_ref().is_some_and(|s| &s.format == b"enca") {
+        return Ok(refused(note::ENCRYPTED, None));
+    }
+    let id = format.format_info().format;
+    let track = format.tracks().iter().find(|track| track.id == track_id);
+    let num_frames = track.and_then(|track| track.num_frames);
+    let announced_seconds = if id == format_ids::FORMAT_ID_ISOMP4 {
+        sound.as_ref().and_then(mp4::Sound::announced_seconds)
+    } else if id == format_ids::FORMAT_ID_FLAC || (id == format_ids::FORMAT_ID_MP3 && counts_itself)
+    {
+        let rate = params.sample_rate.filter(|rate| *rate > 0);
+        num_frames
+            .zip(rate)
+            .map(|(frames, rate)| frames as f64 / f64::from(rate))
+    } else {
+        None
+    };
+    let mut opened = Ahead::read(format, track_id, &params)?;
+    let decoder = match decoder(&params, opened.is_he_aac) {
+        Ok(decoder) => decoder,
+        Err(refusal) => return Ok(refusal),
+    };
+    let codec = if opened.is_he_aac {
+        "he_aac".to_owned()
+    } else {
+        decoder.codec_info().short_name.to_owned()
+    };
+    let found = Found {
+        codec,
+        short: wav.as_ref().is_some_and(header::Wav::is_short),
+        truncated: opened.truncated,
+        decode_errors: opened.errors,
+        ..Found::default()
+    };
+    Ok(Opened::Stream(Box::new(Stream {
+        format: opened.format,
+        decoder,
+        track_id,
+        ahead: std::mem::take(&mut opened.packets),
+        block: Vec::new(),
+        // HE-AAC decoders have a delay of their own that the edit list does not count.
+        edit: sound.filter(|_| id == format_ids::FORMAT_ID_ISOMP4 && !opened.is_he_aac),
+        skip_frames: 0,
+        limit_frames: None,
+        announced_seconds,
+        known_by_sniffing: sniffed.class == SniffClass::Audio,
+        done: false,
+        errors_in_a_row: 0,
+        packets: 0,
+        found,
+    })))
+}
+
+/// Which part of the file the demuxer sees, and what of its header is put right.
+fn window(
+    file: &mut File,
+    file_bytes: u64,
+    wav: Option<&header::Wav>,
+) -> io::Result<(u64, u64, Vec<Patch>)> {
+    let Some(wav) = wav else {
+        let start = header::behind_id3(file, file_bytes)?;
+        return Ok((start, file_bytes - start, Vec::new()));
+    };
+    // An MP3 in a WAV's clothes.
+    if wav.format_tag == 0x55 {
+        return Ok((wav.data_at, wav.held, Vec::new()));
+    }
+    // The demuxer is told the true lengths: it refuses zeros, and takes the end of a file for damage.
+    let block = u64::from(wav.block_align.max(1));
+    let whole_blocks = wav.held - wav.held % block;
+    let riff = u32::try_from(wav.data_at + whole_blocks - 8).unwrap_or(u32::MAX);
+    let data = match riff {
+        u32::MAX => u32::MAX,
+        _ => u32::try_from(whole_blocks).unwrap_or(u32::MAX),
+    };
+    let patches = vec![
+        (0, *b"RIFF"),
+        (4, riff.to_le_bytes()),
+        (wav.size_at, data.to_le_bytes()),
+    ];
+    Ok((0, file_bytes, patches))
+}
+
+/// A disk that fails, not a file that ends early.
+fn is_real(e: &io::Error) -> bool {
+    !matches!(
+        e.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput | io::ErrorKind::Other
+    )
+}
+
+/// The demuxer refused the file.
+fn unreadable(wav: Option<&header::Wav>, sound: Option<&mp4::Sound>) -> Opened {
+    match (wav, sound) {
+        (Some(wav), _) => match wav.format_tag {
+            0x31 | 0x32 => refused(note::UNSUPPORTED_CODEC, Some("gsm_ms")),
+            0x45 | 0x64 | 0x14 | 0x40 => refused(note::UNSUPPORTED_CODEC, Some("adpcm_g726")),
+            0x42 | 0x111 => refused(note::UNSUPPORTED_CODEC, Some("g723_1")),
+            0x83 | 0x133 => refused(note::UNSUPPORTED_CODEC, Some("g729")),
+            _ => refused(note::UNDECODABLE, None),
+        },
+        (None, Some(sound)) => trackless(Some(sound)),
+        (None, None) => refused(note::UNDECODABLE, None),
+    }
+}
+
+/// A container without a sound track that the demuxer knows.
+fn trackless(sound: Option<&mp4::Sound>) -> Opened {
+    match sound.map(|sound| sound.format) {
+        None => refused(note::NO_AUDIO, None),
+        Some(format) => match &format {
+            b"enca" => refused(note::ENCRYPTED, None),
+            b"samr" => refused(note::UNSUPPORTED_CODEC, Some("amr_nb")),
+            b"sawb" => refused(note::UNSUPPORTED_CODEC, Some("amr_wb")),
+            _ => refused(note::UNSUPPORTED_CODEC, None),
+        },
+    }
+}
+
+fn audio_track(format: &dyn FormatReader) -> Option<(u32, AudioCodecParameters)> {
+    let track = format.default_track(TrackType::Audio)?;
+    let params = track.codec_params.as_ref()?.audio()?;
+    Some((track.id, params.clone()))
+}
+
+/// The packets that were read before a decoder was chosen.
+struct Ahead {
+    format: Box<dyn FormatReader>,
+    packets: VecDeque<Packet>,
+    is_he_aac: bool,
+    truncated: bool,
+    errors: u64,
+}
+
+impl Ahead {
+    fn read(
+        format: Box<dyn FormatReader>,
+        track_id: u32,
+        params: &AudioCodecParameters,
+    ) -> io::Result<Self> {
+        let mut ahead = Self {
+            format,
+            packets: VecDeque::new(),
+            is_he_aac: false,
+            truncated: false,
+            errors: 0,
+        };
+        if params.codec != codec_ids::CODEC_ID_AAC {
+            return Ok(ahead);
+        }
+        let mut others = 0;
+        while ahead.packets.len() < sbr::FRAMES && others < 10_000 && ahead.errors < 16 {
+            match ahead.format.next_packet() {
+                Ok(Some(packet)) if packet.track_id == track_id => ahead.packets.push_back(packet),
+                Ok(Some(_)) => others += 1,
+                Ok(None) => break,
+                Err(Error::IoError(e)) if is_real(&e) => return Err(e),
+                Err(Error::IoError(_)) => {
+                    ahead.truncated = true;
+                    break;
+                }
+                Err(_) => ahead.errors += 1,
+            }
+        }
+        let config = params.extra_data.as_deref().unwrap_or_default();
+        ahead.is_he_aac = sbr::config_says_sbr(config)
+            || sbr::frames_say_sbr(ahead.packets.iter().map(|packet| &packet.data[..]));
+        Ok(ahead)
+    }
+}
+
+fn decoder(
+    params: &AudioCodecParameters,
+    is_he_aac: bool,
+) -> Result<Box<dyn AudioDecoder>, Opened> {
+    let options = AudioDecoderOptions::default();
+    if is_he_aac {
+        return he_aac_decoder(params, &options);
+    }
+    symphonia::default::get_codecs()
+        .make_audio_decoder(params, &options)
+        .map_err(|_| match codec_name(params.codec) {
+            Some(name) => refused(note::UNSUPPORTED_CODEC, Some(name)),
+            None => refused(note::UNDECODABLE, None),
+        })
+}
+
+#[cfg(feature = "he-aac")]
+fn he_aac_decoder(
+    params: &AudioCodecParameters,
+    options: &AudioDecoderOptions,
+) -> Result<Box<dyn AudioDecoder>, Opened> {
+    use symphonia::core::codecs::registry::RegisterableAudioDecoder as _;
+    symphonia_adapter_fdk_aac::AacDecoder::try_registry_new(params, options)
+        .map_err(|_| refused(note::UNDECODABLE, Some("he_aac")))
+}
+
+#[cfg(not(feature = "he-aac"))]
+fn he_aac_decoder(
+    _: &AudioCodecParameters,
+    _: &AudioDecoderOptions,
+) -> Result<Box<dyn AudioDecoder>, Opened> {
+    Err(refused(note::HE_AAC_UNSUPPORTED, Some("he_aac")))
+}
+
+/// Codecs that are named though not decoded.
+fn codec_name(id: AudioCodecId) -> Option<&'static str> {
+    const NAMES: &[(AudioCodecId, &str)] = &[
+        (codec_ids::CODEC_ID_OPUS, "opus"),
+        (codec_ids::CODEC_ID_SPEEX, "speex"),
+        (codec_ids::CODEC_ID_AAC, "aac"),
+        (codec_ids::CODEC_ID_MP1, "mp1"),
+        (codec_ids::CODEC_ID_MP2, "mp2"),
+        (codec_ids::CODEC_ID_AC3, "ac3"),
+        (codec_ids::CODEC_ID_EAC3, "eac3"),
+        (codec_ids::CODEC_ID_ALAC, "alac"),
+        (codec_ids::CODEC_ID_ADPCM_G722, "adpcm_g722"),
+        (codec_ids::CODEC_ID_ADPCM_G726, "adpcm_g726"),
+        (codec_ids::CODEC_ID_WMA, "wma"),
+    ];
+    NAMES
+        .iter()
+        .find(|(known, _)| *known == id)
+        .map(|(_, name)| *name)
+}
+
+impl Stream {
+    /// The next samples and their rate: a plane per channel, equally long, never empty, each sample finite and within
+    /// -1 to 1.
+    ///
+    /// `None` at the end, whatever ended it; [`Stream::found`] knows more. Errors are those of the disk.
+    pub fn next_block(&mut self) -> Result<Option<(u32, &[Vec<f32>])>, MediaError> {
+        while !self.done {
+            if self.errors_in_a_row > MAX_ERRORS_IN_A_ROW {
+                break;
+            }
+            let Some(packet) = self.next_packet().map_err(MediaError::Input)? else {
+                break;
+            };
+            if packet.track_id == self.track_id && self.decode(&packet) {
+                return Ok(Some((self.found.rate_hz, &self.block)));
+            }
+        }
+        self.done = true;
+        Ok(None)
+    }
+
+    fn next_packet(&mut self) -> io::Result<Option<Packet>> {
+        if let Some(packet) = self.ahead.pop_front() {
+            return Ok(Some(packet));
+        }
+        loop {
+            match self.format.next_packet() {
+                Ok(packet) => return Ok(packet),
+                Err(Error::IoError(e)) if is_real(&e) => return Err(e),
+                Err(Error::IoError(_)) => {
+                    self.found.truncated = true;
+                    return Ok(None);
+                }
+                Err(Error::DecodeError(_)) => {
+                    self.error();
+                    if self.errors_in_a_row > MAX_ERRORS_IN_A_ROW {
+                        return Ok(None);
+                    }
+                }
+                // Chained Ogg: the next stream may be of the same kind.
+                Err(Error::ResetRequired) => {
+                    if !self.restart() {
+                        self.found.format_changed = true;
+                        return Ok(None);
+                    }
+                }
+                Err(_) => {
+                    self.error();
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    fn restart(&mut self) -> bool {
+        let Some((track_id, params)) = audio_track(self.format.as_ref()) else {
+            return false;
+        };
+        match decoder(&params, false) {
+            Ok(decoder) if decoder.codec_info().short_name == self.found.codec => {
+                self.track_id = track_id;
+                self.decoder = decoder;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn error(&mut self) {
+        self.found.decode_errors += 1;
+        self.errors_in_a_row += 1;
+    }
+
+    /// Decodes into `self.block`; false when nothing is in it.
+    fn decode(&mut self, packet: &Packet) -> bool {
+        let decoded = match self.decoder.decode(packet) {
+            Ok(decoded) => decoded,
+            Err(Error::DecodeError(_) | Error::IoError(_)) => {
+                self.error();
+                return false;
+            }
+            Err(Error::ResetRequired) => {
+                self.decoder.reset();
+                self.error();
+                return false;
+            }
+            Err(_) => {
+                self.error();
+                self.done = true;
+                return false;
+            }
+        };
+        self.errors_in_a_row = 0;
+        self.packets += 1;
+        if decoded.is_empty() {
+            return false;
+        }
+        let (rate_hz, channels) = (decoded.spec().rate(), decoded.spec().channels().count());
+        if self.found.rate_hz == 0 {
+            if !RATES_HZ.contains(&rate_hz) || !(1..=MAX_CHANNELS).contains(&channels) {
+                self.done = true;
+                return false;
+            }
+            (self.found.rate_hz, self.found.channels) = (rate_hz, channels);
+            if let Some(edit) = &self.edit {
+                (self.skip_frames, self.limit_frames) = edit.edit(rate_hz);
+            }
+        } else if (self.found.rate_hz, self.found.channels) != (rate_hz, channels) {
+            self.found.format_changed = true;
+            self.done = true;
+            return false;
+        }
+        decoded.copy_to_vecs_planar(&mut self.block);
+        self.trim();
+        for sample in self.block.iter_mut().flatten() {
+            *sample = if sample.is_finite() {
+                sample.clamp(-1.0, 1.0)
+            } else {
+                0.0
+            };
+        }
+        let frames = self.block.first().map_or(0, Vec::len);
+        self.found.frames += frames as u64;
+        frames > 0
+    }
+
+    /// Leaves out priming samples, and what lies beyond the edit or beyond any sensible length.
+    fn trim(&mut self) {
+        let frames = self.block.first().map_or(0, Vec::len);
+        let skip = usize::try_from(self.skip_frames)
+            .unwrap_or(usize::MAX)
+            .min(frames);
+        self.skip_frames -= skip as u64;
+        let longest = MAX_SECONDS * u64::from(self.found.rate_hz);
+        let limit = self.limit_frames.unwrap_or(u64::MAX);
+        let left = limit.min(longest) - self.found.frames.min(limit.min(longest));
+        let keep = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(frames - skip);
+        if keep < frames - skip {
+            self.done = true;
+            self.found.too_long = longest < limit;
+        }
+        for plane in &mut self.block {
+            plane.truncate(skip + keep);
+            plane.drain(..skip);
+        }
+    }
+
+    /// What was found so far; complete after the last block.
+    pub fn found(&self) -> Found {
+        let mut found = self.found.clone();
+        if let Some(announced) = self.announced_seconds
+            && found.rate_hz > 0
+        {
+            let decoded = found.frames as f64 / f64::from(found.rate_hz);
+            found.short |= decoded + 0.25 < announced;
+        }
+        found
+    }
+
+    /// Bytes that no signature vouched for, and of which less was decoded than not: noise that looked like frames.
+    pub fn is_noise(&self) -> bool {
+        !self.known_by_sniffing && self.found.decode_errors >= self.packets
+    }
+}

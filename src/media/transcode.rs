@@ -1,0 +1,344 @@
+//! One pass from the original to access copy, waveform and findings; the work of a decoder child.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::MediaError;
+use super::decode::{self, Found, Opened};
+use super::meter::Meter;
+use super::mp3::{self, Mp3Writer};
+use super::resample::Resampler;
+use super::waveform::Peaks;
+use crate::domain::media::{
+    AccessFacts, AccessSettings, AudioFacts, TranscodeJob, TranscodeReport, note,
+};
+
+/// Makes the access copy and the waveform of `job.input`, or says why there is none.
+///
+/// Without an access copy (and after an error) neither of the two output files exists. The same input, settings and
+/// version make the same bytes.
+pub fn transcode(job: &TranscodeJob) -> Result<TranscodeReport, MediaError> {
+    if let Some(problem) = job.settings.problem() {
+        return Err(MediaError::Settings(problem));
+    }
+    let result = run(&job.input, Some(job));
+    if !matches!(&result, Ok(report) if report.access.is_some()) {
+        for path in [&job.mp3, &job.waveform] {
+            // Nothing to remove is the usual case; what cannot be removed the spool's sweep removes.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    result
+}
+
+/// Decodes `input` and reports what it is; writes nothing.
+pub fn probe(input: &Path) -> Result<TranscodeReport, MediaError> {
+    run(input, None)
+}
+
+/// Name and versions of what makes access copies, for the manifest.
+pub fn tool() -> String {
+    format!(
+        "callvault {} (symphonia 0.6, rubato 5, {})",
+        env!("CARGO_PKG_VERSION"),
+        mp3::tool()
+    )
+}
+
+fn run(input: &Path, job: Option<&TranscodeJob>) -> Result<TranscodeReport, MediaError> {
+    let mut stream = match decode::open(input)? {
+        Opened::Stream(stream) => stream,
+        Opened::Refused { reason, codec } => {
+            let original = codec.map(|codec| AudioFacts {
+                codec,
+                sample_rate_hz: 0,
+                channels: 0,
+                duration_ms: 0,
+                frames: 0,
+            });
+            return Ok(without_access(original, reason, vec![reason]));
+        }
+    };
+    let mut desk: Option<Desk> = None;
+    while let Some((rate_hz, planes)) = stream.next_block()? {
+        let desk = match &mut desk {
+            Some(desk) => desk,
+            none => none.insert(Desk::new(rate_hz, planes.len(), job)?),
+        };
+        desk.push(planes)?;
+    }
+    let found = stream.found();
+    let mut notes = decode_notes(&found);
+    let Some(desk) = desk.filter(|_| !stream.is_noise()) else {
+        let (original, reason) = if stream.is_noise() {
+            (None, note::UNDECODABLE)
+        } else {
+            (Some(facts(&found)), note::NO_AUDIO)
+        };
+        notes.push(reason);
+        return Ok(without_access(original, reason, notes));
+    };
+    notes.extend(desk.notes());
+    let (access, settings) = desk.finish()?;
+    Ok(TranscodeReport {
+        original: Some(facts(&found)),
+        access,
+        no_access_reason: None,
+        notes: in_order(&notes),
+        tool: tool(),
+        settings,
+    })
+}
+
+fn facts(found: &Found) -> AudioFacts {
+    AudioFacts {
+        codec: found.codec.clone(),
+        sample_rate_hz: found.rate_hz,
+        channels: u16::try_from(found.channels).unwrap_or(u16::MAX),
+        duration_ms: duration_ms(found.frames, found.rate_hz),
+        frames: found.frames,
+    }
+}
+
+fn duration_ms(frames: u64, rate_hz: u32) -> u64 {
+    let rate = u64::from(rate_hz.max(1));
+    (frames * 1000 + rate / 2) / rate
+}
+
+fn decode_notes(found: &Found) -> Vec<&'static str> {
+    let noted = [
+        (found.short, note::SHORT),
+        (found.truncated, note::TRUNCATED_AUDIO),
+        (found.decode_errors > 0, note::DECODE_ERRORS),
+        (found.format_changed, note::FORMAT_CHANGED),
+        (found.too_long, note::TOO_LONG),
+    ];
+    noted
+        .into_iter()
+        .filter(|(is_so, _)| *is_so)
+        .map(|(_, code)| code)
+        .collect()
+}
+
+fn in_order(notes: &[&'static str]) -> Vec<String> {
+    let known = note::ALL.iter().filter(|code| notes.contains(code));
+    known.map(|code| (*code).to_owned()).collect()
+}
+
+fn without_access(
+    original: Option<AudioFacts>,
+    reason: &'static str,
+    mut notes: Vec<&'static str>,
+) -> TranscodeReport {
+    notes.push(reason);
+    TranscodeReport {
+        original,
+        access: None,
+        no_access_reason: Some(reason.into()),
+        notes: in_order(&notes),
+        tool: tool(),
+        settings: serde_json::Value::Null,
+    }
+}
+
+/// Where the decoded samples go: one look at each, then to the encoder.
+struct Desk<'a> {
+    source_rate_hz: u32,
+    source_channels: usize,
+    mixed: Vec<Vec<f32>>,
+    meter: Meter,
+    output: Option<Output<'a>>,
+}
+
+struct Output<'a> {
+    job: &'a TranscodeJob,
+    peaks: Peaks,
+    resampler: Option<Resampler>,
+    resampled: Vec<Vec<f32>>,
+    writer: Mp3Writer,
+    rate_hz: u32,
+    channels: usize,
+    bitrate_kbps: u32,
+}
+
+impl<'a> Desk<'a> {
+    fn new(
+        source_rate_hz: u32,
+        source_channels: usize,
+        job: Option<&'a TranscodeJob>,
+    ) -> Result<Self, MediaError> {
+        // Two channels are two people and stay apart; more are a conference or a film and become one.
+        let channels = if source_channels == 2 { 2 } else { 1 };
+        Ok(Self {
+            source_rate_hz,
+            source_channels,
+            mixed: Vec::new(),
+            meter: Meter::new(channels),
+            output: job
+                .map(|job| Output::new(job, source_rate_hz, channels))
+                .transpose()?,
+        })
+    }
+
+    fn push(&mut self, planes: &[Vec<f32>]) -> Result<(), MediaError> {
+        let planes = if planes.len() > 2 {
+            mix_down(planes, &mut self.mixed);
+            &self.mixed
+        } else {
+            planes
+        };
+        self.meter.push(planes);
+        match &mut self.output {
+            Some(output) => output.push(planes),
+            None => Ok(()),
+        }
+    }
+
+    fn notes(&self) -> Vec<&'static str> {
+        let mut notes = self.meter.notes();
+        if self.source_channels > 2 {
+            notes.push(note::MIXED_DOWN);
+        }
+        notes
+    }
+
+    fn finish(self) -> Result<(Option<AccessFacts>, serde_json::Value), MediaError> {
+        match self.output {
+            None => Ok((None, serde_json::Value::Null)),
+            Some(output) => {
+                let (access, settings) = output.finish(self.source_rate_hz)?;
+                Ok((Some(access), settings))
+            }
+        }
+    }
+}
+
+impl<'a> Output<'a> {
+    fn new(
+        job: &'a TranscodeJob,
+        source_rate_hz: u32,
+        channels: usize,
+    ) -> Result<Self, MediaError> {
+        let rate_hz = access_rate_hz(source_rate_hz, &job.settings);
+        let bitrate_kbps = job.settings.bitrate_kbps * channels as u32;
+        Ok(Self {
+            job,
+            peaks: Peaks::new(channels),
+            resampler: (rate_hz != source_rate_hz)
+                .then(|| Resampler::new(source_rate_hz, rate_hz, channels))
+                .transpose()?,
+            resampled: vec![Vec::new(); channels],
+            writer: Mp3Writer::create(&job.mp3, rate_hz, channels, bitrate_kbps, &job.tags)?,
+            rate_hz,
+            channels,
+            bitrate_kbps,
+        })
+    }
+
+    fn push(&mut self, planes: &[Vec<f32>]) -> Result<(), MediaError> {
+        self.peaks.push(planes);
+        let Some(resampler) = &mut self.resampler else {
+            return self.writer.push(planes);
+        };
+        self.resampled.iter_mut().for_each(Vec::clear);
+        resampler.push(planes, &mut self.resampled)?;
+        self.writer.push(&self.resampled)
+    }
+
+    fn finish(
+        mut self,
+        source_rate_hz: u32,
+    ) -> Result<(AccessFacts, serde_json::Value), MediaError> {
+        if let Some(resampler) = &mut self.resampler {
+            self.resampled.iter_mut().for_each(Vec::clear);
+            resampler.finish(&mut self.resampled)?;
+            self.writer.push(&self.resampled)?;
+        }
+        let written = self.writer.finish()?;
+        let waveform = File::create(&self.job.waveform).map_err(MediaError::Output)?;
+        self.peaks
+            .write(source_rate_hz, BufWriter::new(waveform))
+            .map_err(MediaError::Output)?;
+        let access = AccessFacts {
+            sample_rate_hz: self.rate_hz,
+            channels: self.channels as u16,
+            duration_ms: duration_ms(written.frames, self.rate_hz),
+            bytes: written.bytes,
+        };
+        let settings = json!({
+            "bitrate_kbps": self.bitrate_kbps,
+            "sample_rate_hz": self.rate_hz,
+            "max_sample_rate_hz": self.job.settings.max_sample_rate_hz,
+            "mode": if self.channels == 1 { "mono" } else { "stereo" },
+            "quality": mp3::QUALITY,
+        });
+        Ok((access, settings))
+    }
+}
+
+/// The rate of the access copy: the source's if an MP3 can have it and it is not too high, else the next one up.
+fn access_rate_hz(source_hz: u32, settings: &AccessSettings) -> u32 {
+    let next = AccessSettings::MP3_RATES_HZ
+        .iter()
+        .find(|rate| **rate >= source_hz);
+    next.copied()
+        .unwrap_or(u32::MAX)
+        .min(settings.max_sample_rate_hz)
+}
+
+/// Sums the channels so that one speaker among many stays audible: divided by the root of their number.
+fn mix_down(planes: &[Vec<f32>], mixed: &mut Vec<Vec<f32>>) {
+    mixed.resize(1, Vec::new());
+    let gain = (planes.len() as f32).sqrt().recip();
+    let frames = planes.first().map_or(0, Vec::len);
+    let mono = &mut mixed[0];
+    mono.clear();
+    mono.resize(frames, 0.0);
+    for plane in planes {
+        for (sum, sample) in mono.iter_mut().zip(plane) {
+            *sum += sample * gain;
+        }
+    }
+    for sample in mono {
+        *sample = sample.clamp(-1.0, 1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_access_rate_is_one_that_an_mp3_can_have() {
+        let settings = AccessSettings::default();
+        for (source, access) in [
+            (8_000, 8_000),
+            (11_025, 11_025),
+            (16_000, 16_000),
+            (22_050, 16_000),
+            (44_100, 16_000),
+            (192_000, 16_000),
+            (7_350, 8_000),
+            (14_000, 16_000),
+            (1_000, 8_000),
+        ] {
+            assert_eq!(access_rate_hz(source, &settings), access, "{source}");
+        }
+    }
+
+    #[test]
+    fn mixing_down_keeps_one_speaker_audible_and_never_overflows() {
+        let mut mixed = Vec::new();
+        let silent = vec![0.0; 3];
+        mix_down(
+            &[vec![0.5; 3], silent.clone(), silent.clone(), silent],
+            &mut mixed,
+        );
+        assert_eq!(mixed, [vec![0.25; 3]]);
+        mix_down(&[vec![1.0], vec![1.0], vec![1.0]], &mut mixed);
+        assert_eq!(mixed, [vec![1.0]]);
+    }
+}
