@@ -6,7 +6,10 @@ use callvault::media::child;
 
 fn main() -> ExitCode {
     // Before any runtime or thread: the child limits its whole process.
-    if std::env::args_os().nth(1).is_some_and(|arg| arg == child::SUBCOMMAND) {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|arg| arg == child::SUBCOMMAND)
+    {
         return child::run();
     }
     ExitCode::SUCCESS

@@ -46,7 +46,10 @@ pub enum Answer {
     Ready,
     Report(TranscodeReport),
     /// No finding about the file, but trouble around it: a code of [`MediaError`] and the text.
-    Trouble { code: String, text: String },
+    Trouble {
+        code: String,
+        text: String,
+    },
 }
 
 /// Runs the child to its end. Call it before any other thread exists, with nothing read from stdin yet.

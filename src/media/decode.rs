@@ -101,6 +101,16 @@ fn look(path: &Path) -> io::Result<Opened> {
         _ => {}
     }
     let wav = header::wav(&mut file, file_bytes)?;
+    // Symphonia multiplies these before it looks at them.
+    let is_possible = |wav: &header::Wav| {
+        RATES_HZ.contains(&wav.rate_hz) && (1..=MAX_CHANNELS).contains(&usize::from(wav.channels))
+    };
+    if wav
+        .as_ref()
+        .is_some_and(|wav| wav.format_tag != 0x55 && !is_possible(wav))
+    {
+        return Ok(refused(note::UNDECODABLE, None));
+    }
     let sound = mp4::sound(&mut file, file_bytes)?;
     let (start, length, patches) = window(&mut file, file_bytes, wav.as_ref())?;
     let counts_itself = header::mp3_knows_its_length(&mut file, start)?;

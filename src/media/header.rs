@@ -9,6 +9,8 @@ use super::sniff;
 pub struct Wav {
     /// `wFormatTag`; for `WAVE_FORMAT_EXTENSIBLE` the tag inside its GUID.
     pub format_tag: u16,
+    pub channels: u16,
+    pub rate_hz: u32,
     pub block_align: u16,
     /// Where the four bytes of the data chunk's length stand.
     pub size_at: u64,
@@ -44,7 +46,7 @@ pub fn wav(file: &mut (impl Read + Seek), file_bytes: u64) -> io::Result<Option<
     {
         return Ok(None);
     }
-    let (mut format_tag, mut block_align) = (0, 0);
+    let (mut format_tag, mut channels, mut rate_hz, mut block_align) = (0, 0, 0, 0);
     let mut at = 12u64;
     // No writer has that many chunks before the sound.
     for _ in 0..64 {
@@ -60,6 +62,8 @@ pub fn wav(file: &mut (impl Read + Seek), file_bytes: u64) -> io::Result<Option<
                 let n = read_full(file, &mut fmt)?.min(size as usize);
                 if n >= 14 {
                     format_tag = u16::from_le_bytes([fmt[0], fmt[1]]);
+                    channels = u16::from_le_bytes([fmt[2], fmt[3]]);
+                    rate_hz = u32::from_le_bytes([fmt[4], fmt[5], fmt[6], fmt[7]]);
                     block_align = u16::from_le_bytes([fmt[12], fmt[13]]);
                 }
                 if format_tag == 0xFFFE && n >= 26 {
@@ -76,6 +80,8 @@ pub fn wav(file: &mut (impl Read + Seek), file_bytes: u64) -> io::Result<Option<
                 let announced = (!unknown).then_some(u64::from(size));
                 return Ok(Some(Wav {
                     format_tag,
+                    channels,
+                    rate_hz,
                     block_align,
                     size_at: at + 4,
                     data_at,

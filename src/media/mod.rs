@@ -8,7 +8,10 @@ pub mod sniff;
 pub mod transcode;
 
 mod decode;
+#[cfg(test)]
+mod format_tests;
 mod header;
+mod info_tag;
 mod meter;
 mod mp3;
 mod mp4;

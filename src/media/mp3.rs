@@ -1,4 +1,4 @@
-//! Writes the access copy: an MP3 with its ID3 tag in front and its exact length in the LAME tag.
+//! Writes the access copy: an MP3 with its ID3 tag in front and its exact length in the tag frame.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -8,6 +8,7 @@ use std::path::Path;
 use mp3lame_encoder::{Bitrate, Builder, DualPcm, Encoder, FlushGap, Mode, MonoPcm, Quality};
 
 use super::MediaError;
+use super::info_tag::{self, FrameCounter};
 use crate::domain::media::AccessTags;
 
 /// LAME's quality level. On telephone speech 7 costs half of LAME's own 5 and scores the same PESQ.
@@ -18,10 +19,12 @@ pub struct Mp3Writer {
     file: BufWriter<File>,
     encoder: Encoder,
     buffer: Vec<u8>,
-    /// Where the frame with the LAME tag stands: behind the ID3 tag.
+    bitrate_kbps: u32,
+    /// Where the tag frame stands: behind the ID3 tag.
     tag_at: u64,
+    counter: FrameCounter,
     bytes: u64,
-    frames: u64,
+    samples: u64,
 }
 
 /// What has been written.
@@ -44,14 +47,20 @@ impl Mp3Writer {
         let file = File::create(path).map_err(MediaError::Output)?;
         let mut file = BufWriter::with_capacity(64 * 1024, file);
         let id3 = id3v2(tags);
-        file.write_all(&id3).map_err(MediaError::Output)?;
+        let tag_bytes = info_tag::frame_bytes(rate_hz, channels)
+            .ok_or_else(|| MediaError::Encoder(format!("no mp3 at {rate_hz} Hz")))?;
+        file.write_all(&id3)
+            .and_then(|()| file.write_all(&vec![0; tag_bytes]))
+            .map_err(MediaError::Output)?;
         Ok(Self {
             file,
             encoder,
             buffer: Vec::new(),
+            bitrate_kbps,
             tag_at: id3.len() as u64,
-            bytes: id3.len() as u64,
-            frames: 0,
+            counter: FrameCounter::default(),
+            bytes: (id3.len() + tag_bytes) as u64,
+            samples: 0,
         })
     }
 
@@ -76,29 +85,28 @@ impl Mp3Writer {
             [] => return Ok(()),
         };
         encoded.map_err(|e| MediaError::Encoder(e.to_string()))?;
-        self.frames += frames as u64;
+        self.samples += frames as u64;
         self.drain()
     }
 
-    /// Flushes with silence (`FlushNoGap` would cut up to 170 ms off the end) and puts the LAME tag in its place.
+    /// Flushes with silence (`FlushNoGap` would cut up to 170 ms off the end) and puts the tag frame in its place.
     pub fn finish(mut self) -> Result<Written, MediaError> {
         self.room(0);
         self.encoder
             .flush_to_vec::<FlushGap>(&mut self.buffer)
             .map_err(|e| MediaError::Encoder(e.to_string()))?;
         self.drain()?;
-        let mut tag = Vec::with_capacity(self.encoder.lame_tag_size());
-        if self.encoder.lame_tag_encode_to_vec(&mut tag).is_none() {
-            return Err(MediaError::Encoder("no lame tag".into()));
-        }
-        let mut write_tag = || {
-            self.file.seek(SeekFrom::Start(self.tag_at))?;
-            self.file.write_all(&tag)?;
-            self.file.flush()
-        };
-        write_tag().map_err(MediaError::Output)?;
+        let tag = self
+            .counter
+            .tag(self.samples, self.bitrate_kbps)
+            .ok_or_else(|| MediaError::Encoder("lame wrote no whole frames".into()))?;
+        self.file
+            .seek(SeekFrom::Start(self.tag_at))
+            .and_then(|_| self.file.write_all(&tag))
+            .and_then(|()| self.file.flush())
+            .map_err(MediaError::Output)?;
         Ok(Written {
-            frames: self.frames,
+            frames: self.samples,
             bytes: self.bytes,
         })
     }
@@ -113,6 +121,7 @@ impl Mp3Writer {
         self.file
             .write_all(&self.buffer)
             .map_err(MediaError::Output)?;
+        self.counter.push(&self.buffer);
         self.bytes += self.buffer.len() as u64;
         Ok(())
     }
@@ -143,7 +152,7 @@ fn encoder(rate_hz: u32, channels: usize, bitrate_kbps: u32) -> Result<Encoder, 
             Mode::Stereo
         };
         builder.set_mode(mode).map_err(text)?;
-        builder.set_to_write_vbr_tag(true).map_err(text)?;
+        builder.set_to_write_vbr_tag(false).map_err(text)?;
         builder.build().map_err(text)
     };
     build().map_err(MediaError::Encoder)

@@ -126,7 +126,7 @@ fn mpeg_frames(bytes: &[u8]) -> bool {
 }
 
 /// Length of the MPEG layer III frame whose header stands at the start of `bytes` (ISO/IEC 11172-3, 13818-3).
-fn mpeg_frame_bytes(bytes: &[u8]) -> Option<usize> {
+pub(super) fn mpeg_frame_bytes(bytes: &[u8]) -> Option<usize> {
     const V1: [usize; 14] = [
         32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320,
     ];
