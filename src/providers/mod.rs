@@ -10,3 +10,4 @@ pub mod contract;
 pub mod http;
 pub mod registry;
 pub mod settings;
+pub mod sources;
