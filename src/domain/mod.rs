@@ -8,6 +8,7 @@ pub mod ids;
 pub mod keys;
 pub mod manifest;
 pub mod media;
+pub mod moment;
 pub mod notice;
 pub mod number;
 pub mod proof;

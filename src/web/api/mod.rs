@@ -1,0 +1,3 @@
+//! `/api/v1`: one endpoint a file.
+
+pub mod query;

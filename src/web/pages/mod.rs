@@ -1,0 +1,4 @@
+//! Pages for people.
+
+pub mod wave;
+pub mod words;
