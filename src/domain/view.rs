@@ -1,0 +1,230 @@
+//! What people and scripts see: the JSON of CONTRACTS section 1, field by field, in its order.
+//!
+//! Pure data: the database fills it, the command line and the API print it. Fields may be added, none
+//! is renamed.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::call::{Direction, LegFacts, Party};
+use super::clock::Timestamp;
+use super::digest::Sha256;
+use super::recording::{Part, Role};
+
+/// A line of `search`, an item of the API. A call without any recording is such a line too, with
+/// `recording_id: null` and state `none`.
+#[derive(Clone, Debug, Serialize)]
+pub struct RecordingView {
+    pub recording_id: Option<Uuid>,
+    pub call_id: Uuid,
+    pub source: String,
+    pub kind: String,
+    pub provider_call_id: String,
+    pub provider_recording_id: Option<String>,
+    pub correlation_ids: Vec<String>,
+    pub part: Part,
+    /// A state of `domain::recording::State`, or `none`.
+    pub state: String,
+    pub reason: Option<String>,
+    pub attempts: u32,
+    pub next_try_at: Option<Timestamp>,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    pub duration_ms: Option<i64>,
+    pub direction: Option<Direction>,
+    pub caller: Option<String>,
+    pub callee: Option<String>,
+    pub parties: Vec<Party>,
+    pub arrived_at: Timestamp,
+    pub ready_after: Option<Timestamp>,
+    pub link_until: Option<Timestamp>,
+    pub gone_at: Option<Timestamp>,
+    pub archived_at: Option<Timestamp>,
+    pub slack_s: Option<i64>,
+    pub original: Option<OriginalView>,
+    pub access: Option<AccessView>,
+    pub notes: Vec<String>,
+    /// Where the list goes on after this line.
+    pub cursor: String,
+}
+
+impl RecordingView {
+    /// The recording will never have an access copy, and says why.
+    pub fn access_is_explained(&self) -> bool {
+        use super::media::note;
+        [
+            note::NO_AUDIO,
+            note::HE_AAC_UNSUPPORTED,
+            note::UNSUPPORTED_CODEC,
+            note::UNDECODABLE,
+            note::TRANSCODE_GAVE_UP,
+            note::ENCRYPTED,
+        ]
+        .iter()
+        .any(|code| self.notes.iter().any(|note| note == code))
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct OriginalView {
+    pub key: String,
+    pub bytes: u64,
+    pub sha256: Sha256,
+    pub mime: String,
+    /// Null until decoded, like the four below.
+    pub codec: Option<String>,
+    pub sample_rate_hz: Option<u32>,
+    pub channels: Option<u16>,
+    pub duration_ms: Option<i64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct AccessView {
+    pub key: String,
+    pub bytes: u64,
+    pub sha256: Sha256,
+    pub sample_rate_hz: Option<u32>,
+    pub channels: Option<u16>,
+    pub duration_ms: Option<i64>,
+}
+
+/// The answer of `show`: a call with all its recordings.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShowView {
+    pub call: CallView,
+    pub recordings: Vec<RecordingDetail>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct CallView {
+    pub call_id: Uuid,
+    pub source: String,
+    pub provider_call_id: String,
+    pub correlation_ids: Vec<String>,
+    pub started_at: Option<Timestamp>,
+    pub answered_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    pub duration_ms: Option<i64>,
+    pub direction: Option<Direction>,
+    pub caller: Option<String>,
+    pub callee: Option<String>,
+    pub parties: Vec<Party>,
+    pub custom: Value,
+    pub legs: Vec<LegFacts>,
+    pub hangup_cause: Option<String>,
+    pub arrived_at: Timestamp,
+    /// Notices that spoke of the call.
+    pub notices: Vec<NoticeView>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct RecordingDetail {
+    #[serde(flatten)]
+    pub recording: RecordingView,
+    pub objects: Vec<ObjectView>,
+    pub history: Vec<HistoryView>,
+    pub notices: Vec<NoticeView>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ObjectView {
+    pub role: Role,
+    pub n: u32,
+    pub key: String,
+    pub bytes: u64,
+    pub sha256: Sha256,
+    pub mime: String,
+    pub version_id: Option<String>,
+    pub verified_at: Option<Timestamp>,
+    pub made_from: Option<Sha256>,
+    pub tool: Option<String>,
+    pub settings: Option<Value>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct HistoryView {
+    pub at: Timestamp,
+    pub from: Option<String>,
+    pub to: String,
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct NoticeView {
+    pub notice_id: Uuid,
+    pub arrived_at: Timestamp,
+    pub door: String,
+    pub topic: String,
+    pub sha256: Sha256,
+    pub result: String,
+}
+
+/// The answer of `status`.
+#[derive(Clone, Debug, Serialize)]
+pub struct StatusView {
+    pub now: Timestamp,
+    pub version: String,
+    pub queues: Queues,
+    pub oldest_work_at: Option<Timestamp>,
+    pub least_slack: Option<LeastSlack>,
+    pub spool: SpoolView,
+    pub sources: Vec<SourceStatus>,
+    pub alarms: Vec<Alarm>,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Queues {
+    pub notices: NoticeQueue,
+    /// By state; every state is there, zero too.
+    pub recordings: BTreeMap<String, u64>,
+    pub transcode_waiting: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct NoticeQueue {
+    pub waiting: u64,
+    pub unreadable: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct LeastSlack {
+    pub seconds: i64,
+    pub recording_id: Uuid,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct SpoolView {
+    pub used_bytes: u64,
+    pub limit_bytes: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceStatus {
+    pub source: String,
+    pub kind: String,
+    pub doors: BTreeMap<String, DoorCounts>,
+    pub archived: u64,
+    pub found_by_sweep: u64,
+    pub last_notice_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct DoorCounts {
+    pub notices: u64,
+    pub repeated: u64,
+    pub refused: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Alarm {
+    pub code: String,
+    pub source: Option<String>,
+    pub count: u64,
+    pub since: Option<Timestamp>,
+    pub what: String,
+    #[serde(rename = "do")]
+    pub remedy: String,
+}
