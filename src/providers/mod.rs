@@ -6,7 +6,9 @@
 //! configuration and the documentation's table find it by its kind. The simulated vendor is a second,
 //! independent reading of the manual: `src/simulator/acme.rs`.
 
+mod aliyun;
 pub mod contract;
+mod feiyu;
 pub mod http;
 pub mod registry;
 pub mod settings;

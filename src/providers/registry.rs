@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use super::aliyun::AliyunKind;
 use super::contract::{BuildContext, Provider, ProviderKind};
+use super::feiyu::FeiyuKind;
 use super::settings::{CommonSettings, SettingsError};
 
 /// One line for each kind.
-static KINDS: &[&dyn ProviderKind] = &[];
+static KINDS: &[&dyn ProviderKind] = &[&FeiyuKind, &AliyunKind];
 
 /// Kinds of the contract that have no adapter in this version.
 const NOT_YET: &[&str] = &[
