@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::domain::secret::Secret;
-use crate::domain::units::DurationText;
+use crate::domain::units::Span;
 use crate::providers::settings::{BaseUrl, SettingsError, read_own};
 
 /// Which of the vendor's two signatures the account uses.
@@ -198,17 +198,17 @@ struct Written {
     #[serde(default)]
     digest_case: DigestCase,
     accept_any_case: Option<bool>,
-    max_skew: Option<DurationText>,
+    max_skew: Option<Span>,
     #[serde(default)]
     stale_push: StalePush,
     #[serde(default)]
     paths: Paths,
     #[serde(default)]
     http_method: AskMethod,
-    first_try_after: Option<DurationText>,
-    retry_plan: Option<Vec<DurationText>>,
-    url_ttl: Option<DurationText>,
-    ready_deadline: Option<DurationText>,
+    first_try_after: Option<Span>,
+    retry_plan: Option<Vec<Span>>,
+    url_ttl: Option<Span>,
+    ready_deadline: Option<Span>,
     requests_per_second: Option<f64>,
     #[serde(default)]
     ack_code_as_string: bool,
@@ -229,7 +229,7 @@ const fn minutes(minutes: u64) -> Duration {
 impl Settings {
     pub fn read(own: toml::Table, source: &str) -> Result<Self, SettingsError> {
         let written: Written = read_own(own, source)?;
-        let or = |text: Option<DurationText>, default| text.map_or(default, |text| text.0);
+        let or = |text: Option<Span>, default| text.map_or(default, Span::duration);
         let settings = Self {
             base_url: match written.base_url {
                 Some(url) => url,
@@ -249,7 +249,7 @@ impl Settings {
             first_try_after: or(written.first_try_after, minutes(15)),
             retry_plan: written.retry_plan.map_or_else(
                 || [5, 10, 20, 30, 60].map(minutes).to_vec(),
-                |plan| plan.into_iter().map(|text| text.0).collect(),
+                |plan| plan.into_iter().map(Span::duration).collect(),
             ),
             url_ttl: or(written.url_ttl, minutes(25)),
             ready_deadline: or(written.ready_deadline, minutes(24 * 60)),
