@@ -17,5 +17,5 @@ pub mod recording;
 pub mod retry;
 pub mod secret;
 pub mod units;
-pub mod view;
 pub mod values;
+pub mod view;
