@@ -4,3 +4,4 @@ mod archive;
 mod archive_disk;
 mod archive_faults;
 mod support;
+mod arrows;
