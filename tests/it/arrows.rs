@@ -201,7 +201,10 @@ fn house() -> Vec<SourceFile> {
 
 fn floor(room: &str) -> u8 {
     let found = FLOORS.iter().find(|(name, _)| *name == room);
-    found.map_or_else(|| panic!("room {room:?} has no floor in the table"), |f| f.1)
+    found.map_or_else(
+        || panic!("room {room:?} has no floor in the table"),
+        |f| f.1,
+    )
 }
 
 fn none(wrong: &[String], rule: &str) {

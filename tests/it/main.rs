@@ -3,5 +3,5 @@
 mod archive;
 mod archive_disk;
 mod archive_faults;
-mod support;
 mod arrows;
+mod support;
