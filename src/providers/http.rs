@@ -11,7 +11,7 @@ mod wire;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -302,7 +302,8 @@ fn causes<'a>(
 /// Fetches foreign addresses, and nothing else does. Cheap to share; keeps no connection.
 pub struct GuardedClient {
     network: Arc<dyn Network>,
-    tls: Result<Arc<ClientConfig>, String>,
+    /// Made at the first https connection: reading the machine's authorities takes its time.
+    tls: OnceLock<wire::Trust>,
     clock: SharedClock,
     /// Hosts (with port) that did not speak https, and since when.
     plain_hosts: Mutex<HashMap<String, Instant>>,
@@ -325,7 +326,7 @@ impl GuardedClient {
     pub fn with_network(clock: SharedClock, network: Arc<dyn Network>) -> Self {
         Self {
             network,
-            tls: wire::system_tls(),
+            tls: OnceLock::new(),
             clock,
             plain_hosts: Mutex::default(),
         }
@@ -334,7 +335,7 @@ impl GuardedClient {
     /// Trusts `config` in place of the machine's certificate authorities.
     #[must_use]
     pub fn with_tls(mut self, config: Arc<ClientConfig>) -> Self {
-        self.tls = Ok(config);
+        self.tls = OnceLock::from(Ok(config));
         self
     }
 
@@ -437,7 +438,7 @@ impl GuardedClient {
                     match self.ask(policy, &secure, headers, limits).await {
                         // A server for another site may answer by https: its "no" proves nothing
                         // about an address that was given as http.
-                        Ok(hop) if !hop.exchange.response.status().is_client_error() => {
+                        Ok(hop) if !is_no(hop.exchange.response.status().as_u16()) => {
                             return Ok(hop);
                         }
                         Ok(_) => {}
@@ -645,6 +646,11 @@ fn build(
     *request.uri_mut() = Uri::from_static("/");
     *request.headers_mut() = headers;
     Ok(request)
+}
+
+/// A refusal of this address; being told to slow down is none.
+const fn is_no(status: u16) -> bool {
+    matches!(status, 400..=428 | 430..=499)
 }
 
 /// Where a redirect leads; `None` when the answer is none.

@@ -4,4 +4,5 @@ mod archive;
 mod archive_disk;
 mod archive_faults;
 mod arrows;
+mod egress;
 mod support;

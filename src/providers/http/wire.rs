@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -53,8 +53,11 @@ impl Network for SystemNetwork {
     }
 }
 
+/// How to speak TLS, or why it cannot be spoken.
+pub(super) type Trust = Result<Arc<ClientConfig>, String>;
+
 /// Trust in what the machine trusts (`SSL_CERT_FILE` included); an error text when it trusts nobody.
-pub(super) fn system_tls() -> Result<Arc<ClientConfig>, String> {
+fn system_tls() -> Trust {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -157,7 +160,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for RawTarget<S> {
 /// Sends `request` (whose own target is `/`) to `to` over a new connection to an address within `reach`.
 pub(super) async fn exchange(
     network: &dyn Network,
-    tls: &Result<Arc<ClientConfig>, String>,
+    tls: &OnceLock<Trust>,
     to: &WebAddress,
     reach: Reach,
     request: Request<Full<Bytes>>,
@@ -169,7 +172,10 @@ pub(super) async fn exchange(
     let stream: Box<dyn Stream> = match to.scheme {
         Scheme::Http => Box::new(tcp),
         Scheme::Https => {
-            let config = tls.clone().map_err(|why| error(FetchErrorKind::Tls, why))?;
+            let config = tls
+                .get_or_init(system_tls)
+                .clone()
+                .map_err(|why| error(FetchErrorKind::Tls, why))?;
             let name = match &to.host {
                 Host::Ip(ip) => ServerName::from(*ip),
                 Host::Name(name) => ServerName::try_from(name.clone())

@@ -1,0 +1,817 @@
+//! The guarded client against a staged network: who is connected to, what goes over the wire, how it ends.
+//!
+//! Names and addresses are staged, the sockets are real: every address that the guard lets through is
+//! mapped to a local listener, and the list of connections shows what it did not let through.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use callvault::domain::clock::{ManualClock, Timestamp};
+use callvault::domain::retry::RetryAdvice;
+use callvault::providers::http::{
+    ApiRequest, FetchError, FetchErrorKind as Kind, Fetched, GuardPolicy, GuardedClient, Limits,
+    Network, ResumeFrom,
+};
+use callvault::providers::settings::{BaseUrl, HostPattern, HttpLinks};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const PUBLIC: &str = "47.97.242.13";
+
+#[derive(Debug, Default)]
+struct World {
+    /// Answers of the resolver by name, one after the other; the last one stays.
+    names: Mutex<HashMap<String, Vec<Vec<IpAddr>>>>,
+    /// Where a connection to an address really goes.
+    listeners: Mutex<HashMap<SocketAddr, SocketAddr>>,
+    connected: Mutex<Vec<String>>,
+    /// Heads of the requests that came, in order.
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+#[async_trait]
+impl Network for World {
+    async fn resolve(&self, name: &str, _port: u16) -> io::Result<Vec<IpAddr>> {
+        let mut names = self.names.lock().unwrap();
+        let answers = names
+            .get_mut(name)
+            .ok_or_else(|| io::Error::other("no such name"))?;
+        if answers.len() > 1 {
+            Ok(answers.remove(0))
+        } else {
+            Ok(answers[0].clone())
+        }
+    }
+
+    async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        self.connected.lock().unwrap().push(to.to_string());
+        let real = self.listeners.lock().unwrap().get(&to).copied();
+        match real {
+            Some(real) => TcpStream::connect(real).await,
+            None => Err(io::ErrorKind::ConnectionRefused.into()),
+        }
+    }
+}
+
+/// What a staged server does after it has read the head of a request.
+#[derive(Clone)]
+enum Step {
+    Send(Vec<u8>),
+    Pause(Duration),
+    Stall,
+    Reset,
+}
+
+fn say(text: &str) -> Vec<Step> {
+    vec![Step::Send(text.as_bytes().to_vec())]
+}
+
+fn ok(body: &str) -> Vec<Step> {
+    say(&format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ))
+}
+
+fn redirect(to: &str) -> Vec<Step> {
+    say(&format!(
+        "HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n"
+    ))
+}
+
+impl World {
+    fn name(&self, name: &str, answers: &[&[&str]]) {
+        let answers = answers
+            .iter()
+            .map(|ips| ips.iter().map(|ip| ip.parse().unwrap()).collect())
+            .collect();
+        self.names.lock().unwrap().insert(name.to_owned(), answers);
+    }
+
+    /// Listens at `at` and answers every request by what `script` says to its target.
+    async fn serve(&self, at: &str, script: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) {
+        self.serve_with(at, None, script).await;
+    }
+
+    async fn serve_with(
+        &self,
+        at: &str,
+        tls: Option<tokio_rustls::TlsAcceptor>,
+        script: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static,
+    ) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let real = listener.local_addr().unwrap();
+        self.listeners
+            .lock()
+            .unwrap()
+            .insert(at.parse().unwrap(), real);
+        let heads = self.heads.clone();
+        let script = Arc::new(script);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (heads, script, tls) = (heads.clone(), script.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => {
+                            let raw = stream;
+                            play(raw, &heads, &*script, |raw| {
+                                raw.set_zero_linger().unwrap();
+                            })
+                            .await;
+                        }
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                play(stream, &heads, &*script, |_| {}).await;
+                            }
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    fn connected(&self) -> Vec<String> {
+        self.connected.lock().unwrap().clone()
+    }
+
+    fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+async fn play<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    heads: &Mutex<Vec<String>>,
+    script: &(dyn Fn(&str) -> Vec<Step> + Send + Sync),
+    reset: impl Fn(&S),
+) {
+    let mut head = Vec::new();
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        let mut buffer = [0; 4096];
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(n) => head.extend_from_slice(&buffer[..n]),
+        }
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
+    heads.lock().unwrap().push(head);
+    for step in script(&target) {
+        match step {
+            Step::Send(bytes) => {
+                if stream.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+            Step::Pause(time) => tokio::time::sleep(time).await,
+            Step::Stall => std::future::pending().await,
+            Step::Reset => return reset(&stream),
+        }
+    }
+    let _ = stream.shutdown().await;
+}
+
+fn client(world: &Arc<World>) -> GuardedClient {
+    let clock = ManualClock::at(Timestamp::parse("2024-03-05T00:00:00Z").unwrap());
+    GuardedClient::with_network(clock, world.clone())
+}
+
+fn public() -> GuardPolicy {
+    GuardPolicy {
+        allow_hosts: None,
+        http_links: HttpLinks::Allow,
+        allow_private_addresses: false,
+    }
+}
+
+fn only(hosts: &[&str]) -> GuardPolicy {
+    GuardPolicy {
+        allow_hosts: Some(
+            hosts
+                .iter()
+                .map(|h| HostPattern::parse(h).unwrap())
+                .collect(),
+        ),
+        ..public()
+    }
+}
+
+/// Patient where the test is not about time: a busy machine must not fail it.
+fn limits() -> Limits {
+    Limits {
+        connect: Duration::from_secs(20),
+        ..Limits::media(1 << 20)
+    }
+}
+
+async fn fetch(world: &Arc<World>, policy: &GuardPolicy, url: &str) -> Result<Fetched, FetchError> {
+    client(world).fetch(policy, url, &[], None, &limits()).await
+}
+
+async fn whole(fetched: Fetched) -> Result<String, FetchError> {
+    let bytes = fetched.body.collect().await?;
+    Ok(String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+fn target_of(head: &str) -> &str {
+    head.split(' ').nth(1).unwrap()
+}
+
+#[tokio::test]
+async fn no_inward_address_is_ever_connected_to() {
+    let world = Arc::new(World::default());
+    let inward = [
+        "127.0.0.1",
+        "127.8.8.8",
+        "0.0.0.0",
+        "10.1.2.3",
+        "172.16.0.1",
+        "172.31.255.1",
+        "192.168.0.1",
+        "169.254.169.254",
+        "100.100.100.200",
+        "100.64.0.1",
+        "168.63.129.16",
+        "192.0.0.192",
+        "198.18.0.1",
+        "192.0.2.1",
+        "203.0.113.9",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "[::1]",
+        "[::]",
+        "[::127.0.0.1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:a9fe:a9fe]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "[2001:0:4136:e378:8000:63bf:80ff:fffe]",
+        "[fe80::1]",
+        "[fc00::1]",
+        "[fd00:ec2::254]",
+        "[ff02::1]",
+        "[2001:db8::1]",
+        "127.1",
+        "0x7f.1",
+        "2130706433",
+        "0177.0.0.1",
+        "0x7f000001",
+        "017700000001",
+    ];
+    world.name("out.example", &[&[PUBLIC]]);
+    for (n, host) in inward.iter().enumerate() {
+        for scheme in ["http", "https"] {
+            let url = format!("{scheme}://{host}/latest/meta-data?Signature=s3cret");
+            for policy in [public(), only(&["*.example"])] {
+                let error = fetch(&world, &policy, &url).await.unwrap_err();
+                assert!(!error.to_string().contains("s3cret"), "{error}");
+                assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
+            }
+        }
+        // A redirect there.
+        let there = format!("http://{host}/");
+        let port = 2000 + u16::try_from(n).unwrap();
+        world
+            .serve(&format!("{PUBLIC}:{port}"), move |_| redirect(&there))
+            .await;
+        let from = format!("http://out.example:{port}/");
+        let error = fetch(&world, &public(), &from).await.unwrap_err();
+        assert_eq!(error.kind, Kind::AddressForbidden, "{host}: {error}");
+        // A name that leads there.
+        if let Ok(ip) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            world.name("in.example", &[&[&ip.to_string()]]);
+            let error = fetch(&world, &public(), "http://in.example/").await;
+            assert_eq!(error.unwrap_err().kind, Kind::AddressForbidden, "{host}");
+        }
+    }
+    for at in world.connected() {
+        assert!(at.starts_with(PUBLIC), "{at}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_configuration_names_is_allowed() {
+    let world = Arc::new(World::default());
+    world.name("public.example", &[&[PUBLIC]]);
+    world.name("files.internal", &[&["10.0.0.5"]]);
+    world.name("deep.sub.internal", &[&["10.0.0.5"]]);
+    world.name("sly.internal", &[&["169.254.169.254"]]);
+    for at in [
+        &format!("{PUBLIC}:80"),
+        "10.0.0.5:80",
+        "127.0.0.1:9000",
+        "[::1]:80",
+    ] {
+        world.serve(at, |_| ok("audio")).await;
+    }
+    let private = GuardPolicy {
+        allow_private_addresses: true,
+        ..public()
+    };
+    for (policy, url, allowed) in [
+        (public(), "http://public.example/", true),
+        (public(), &format!("http://{PUBLIC}/"), true),
+        (only(&["*.example"]), "http://public.example./", true),
+        (only(&["files.internal"]), "http://FILES.internal/", true),
+        (only(&["*.internal"]), "http://deep.sub.internal/", false),
+        (only(&["127.0.0.1:9000"]), "http://127.0.0.1:9000/", true),
+        (only(&["127.0.0.1:9001"]), "http://127.0.0.1:9000/", false),
+        (only(&["[::1]"]), "http://[0:0::1]/", true),
+        (private.clone(), "http://deep.sub.internal/", true),
+        (private.clone(), "http://[::1]/", true),
+        (private, "http://sly.internal/", false),
+        (only(&["sly.internal"]), "http://sly.internal/", false),
+    ] {
+        let fetched = fetch(&world, &policy, url).await;
+        assert_eq!(
+            fetched.is_ok(),
+            allowed,
+            "{url} under {policy:?}: {fetched:?}"
+        );
+        if let Ok(fetched) = fetched {
+            assert_eq!(whole(fetched).await.unwrap(), "audio");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_named_waits_for_its_line() {
+    let world = Arc::new(World::default());
+    let policy = only(&["*.aliyuncs.com"]);
+    for (url, host) in [
+        (
+            "http://aliyuncs.com.evil.example/x?y",
+            "aliyuncs.com.evil.example",
+        ),
+        ("https://other.example:8443/x", "other.example:8443"),
+    ] {
+        let error = fetch(&world, &policy, url).await.unwrap_err();
+        assert_eq!(
+            error.kind,
+            Kind::HostNotAllowed {
+                host: host.to_owned()
+            }
+        );
+        assert_eq!(
+            error.kind.advice(),
+            RetryAdvice::After(Duration::from_secs(600))
+        );
+    }
+    let error = fetch(&world, &public(), "http://mail.example:25/").await;
+    assert!(matches!(
+        error.unwrap_err().kind,
+        Kind::HostNotAllowed { .. }
+    ));
+    assert!(world.connected().is_empty());
+}
+
+#[tokio::test]
+async fn of_mixed_answers_only_the_public_ones_are_tried() {
+    let world = Arc::new(World::default());
+    world.name("mixed.example", &[&["10.0.0.1", "::1", "8.8.4.4", PUBLIC]]);
+    world.serve("10.0.0.1:80", |_| ok("inward")).await;
+    world
+        .serve(&format!("{PUBLIC}:80"), |_| ok("outward"))
+        .await;
+    let fetched = fetch(&world, &public(), "http://mixed.example/").await;
+    assert_eq!(whole(fetched.unwrap()).await.unwrap(), "outward");
+    assert_eq!(
+        world.connected(),
+        ["8.8.4.4:80".to_owned(), format!("{PUBLIC}:80")]
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_turns_inward_between_hops_is_caught() {
+    let world = Arc::new(World::default());
+    world.name("turning.example", &[&[PUBLIC], &["127.0.0.1"]]);
+    world
+        .serve(&format!("{PUBLIC}:80"), |_| redirect("/again"))
+        .await;
+    world.serve("127.0.0.1:80", |_| ok("inward")).await;
+    let error = fetch(&world, &public(), "http://turning.example/").await;
+    assert_eq!(error.unwrap_err().kind, Kind::AddressForbidden);
+    assert_eq!(world.connected(), [format!("{PUBLIC}:80")]);
+}
+
+#[tokio::test]
+async fn the_target_goes_out_byte_for_byte() {
+    let world = Arc::new(World::default());
+    world.name("a.example", &[&[PUBLIC]]);
+    let moved = "/%E5%BD%95/b'\"|c.wav?sig=\"<a>'%2B%zz|{}";
+    world
+        .serve(&format!("{PUBLIC}:80"), move |target| {
+            if target.starts_with("/one") {
+                redirect(&format!("http://a.example{moved}"))
+            } else {
+                ok("x")
+            }
+        })
+        .await;
+    let first = "/one/../'\"|^`{}%7e录音.mp3?Expires=1&Signature=a%2Fb+c/d=='\"<>\\";
+    let fetched = fetch(&world, &public(), &format!("http://a.example{first}#frag")).await;
+    assert_eq!(whole(fetched.unwrap()).await.unwrap(), "x");
+    let heads = world.heads();
+    assert_eq!(target_of(&heads[0]), first);
+    assert_eq!(target_of(&heads[1]), moved);
+    let head = heads[0].to_ascii_lowercase();
+    assert!(head.contains("\r\nhost: a.example\r\n"), "{head}");
+    assert!(head.contains("\r\naccept-encoding: identity\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn headers_stay_with_the_first_host() {
+    let world = Arc::new(World::default());
+    world.name("a.example", &[&[PUBLIC]]);
+    world.name("b.example", &[&["8.8.8.8"]]);
+    world
+        .serve(&format!("{PUBLIC}:80"), |target| match target {
+            "/start" => redirect("/same"),
+            "/same" => redirect("http://b.example/away"),
+            _ => ok("x"),
+        })
+        .await;
+    world
+        .serve("8.8.8.8:80", |_| redirect("http://a.example/back"))
+        .await;
+    let headers = [("Authorization".to_owned(), "Basic c2VjcmV0".to_owned())];
+    let fetched = client(&world)
+        .fetch(
+            &public(),
+            "http://a.example/start",
+            &headers,
+            None,
+            &limits(),
+        )
+        .await
+        .unwrap();
+    assert_eq!(fetched.redirects, 3);
+    let told: Vec<(String, bool)> = world
+        .heads()
+        .iter()
+        .map(|head| (target_of(head).to_owned(), head.contains("c2VjcmV0")))
+        .collect();
+    let expected = [
+        ("/start", true),
+        ("/same", true),
+        ("/away", false),
+        ("/back", false),
+    ];
+    assert_eq!(
+        told,
+        expected.map(|(target, told)| (target.to_owned(), told))
+    );
+}
+
+#[tokio::test]
+async fn redirects_end_after_five_hops_and_never_leave_http() {
+    let world = Arc::new(World::default());
+    world.name("a.example", &[&[PUBLIC]]);
+    world
+        .serve(&format!("{PUBLIC}:80"), |target| match target {
+            "/loop" => redirect("/loop"),
+            "/file" => redirect("file:///etc/passwd"),
+            "/user" => redirect("http://u:p@a.example/"),
+            "/nowhere" => say("HTTP/1.1 302 Found\r\nContent-Length: 2\r\n\r\nhi"),
+            n => match n.trim_start_matches('/').parse::<u32>() {
+                Ok(0) | Err(_) => ok("end"),
+                Ok(n) => redirect(&format!("/{}", n - 1)),
+            },
+        })
+        .await;
+    let at = |path: &str| format!("http://a.example{path}");
+    let error = fetch(&world, &public(), &at("/loop")).await.unwrap_err();
+    assert_eq!(error.kind, Kind::TooManyRedirects);
+    assert_eq!(world.heads().len(), 6, "one request and five redirects");
+    for path in ["/file", "/user"] {
+        let error = fetch(&world, &public(), &at(path)).await.unwrap_err();
+        assert_eq!(error.kind, Kind::BadAddress);
+    }
+    let fetched = fetch(&world, &public(), &at("/5")).await.unwrap();
+    assert_eq!((fetched.status, fetched.redirects), (200, 5));
+    let nowhere = fetch(&world, &public(), &at("/nowhere")).await.unwrap();
+    assert_eq!(nowhere.status, 302, "without a target it is an answer");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_whole_is_truncated() {
+    let world = Arc::new(World::default());
+    world.name("a.example", &[&[PUBLIC]]);
+    world
+        .serve(&format!("{PUBLIC}:80"), |target| {
+            match target.split('?').next().unwrap() {
+                "/short" => say("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this"),
+                "/chunks" => {
+                    say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+                }
+                "/half" => say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n50\r\nhello"),
+                "/reset" => vec![
+                    Step::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly".to_vec()),
+                    Step::Pause(Duration::from_millis(50)),
+                    Step::Reset,
+                ],
+                "/silent" => vec![],
+                "/noise" => say("SSH-2.0-OpenSSH_9.2\r\n\r\n"),
+                _ => say(
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+                ),
+            }
+        })
+        .await;
+    for (path, expected) in [
+        ("/short", Err(Kind::Truncated)),
+        ("/chunks", Err(Kind::Truncated)),
+        ("/half", Err(Kind::Truncated)),
+        ("/reset", Err(Kind::Reset)),
+        ("/silent", Err(Kind::Reset)),
+        ("/noise", Err(Kind::Http)),
+        ("/whole", Ok("hello".to_owned())),
+    ] {
+        let url = format!("http://a.example{path}?Signature=s3cret");
+        let ended = match fetch(&world, &public(), &url).await {
+            Ok(fetched) => whole(fetched).await,
+            Err(e) => Err(e),
+        };
+        if let Err(e) = &ended {
+            assert!(!e.to_string().contains("s3cret"), "{e}");
+        }
+        assert_eq!(ended.map_err(|e| e.kind), expected, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn silence_and_dripping_end() {
+    let world = Arc::new(World::default());
+    world.name("a.example", &[&[PUBLIC]]);
+    world
+        .serve(&format!("{PUBLIC}:80"), |target| {
+            let mut steps = say("HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n");
+            match target {
+                "/never" => return vec![Step::Stall],
+                "/stall" => steps.extend([Step::Send(b"abc".to_vec()), Step::Stall]),
+                _ => {
+                    for _ in 0..400 {
+                        steps.push(Step::Send(b"x".to_vec()));
+                        steps.push(Step::Pause(Duration::from_millis(20)));
+                    }
+                }
+            }
+            steps
+        })
+        .await;
+    let hasty = Limits {
+        first_byte: Duration::from_millis(200),
+        idle: Duration::from_millis(200),
+        ..limits()
+    };
+    let dripping = Limits {
+        total: Duration::from_millis(400),
+        ..limits()
+    };
+    for (path, limits, expected) in [
+        ("/never", &hasty, "no answer in time"),
+        ("/stall", &hasty, "the body stopped coming after 3 bytes"),
+        ("/drip", &dripping, "the body came too slowly"),
+    ] {
+        let url = format!("http://a.example{path}");
+        let ended = match client(&world)
+            .fetch(&public(), &url, &[], None, limits)
+            .await
+        {
+            Ok(fetched) => whole(fetched).await,
+            Err(e) => Err(e),
+        };
+        let error = ended.unwrap_err();
+        assert_eq!(error.kind, Kind::TimedOut, "{path}");
+        assert!(error.detail.starts_with(expected), "{path}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_larger_than_allowed_is_not_taken() {
+    let world = Arc::new(World::default());
+    world.name("a.example", &[&[PUBLIC]]);
+    world
+        .serve(&format!("{PUBLIC}:80"), |target| match target {
+            "/told" => ok("12345678901"),
+            "/untold" => say("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n12345678901"),
+            "/rest" => say(
+                "HTTP/1.1 206 x\r\nContent-Range: bytes 8-11/12\r\nContent-Length: 4\r\n\r\n1234",
+            ),
+            _ => ok("1234567890"),
+        })
+        .await;
+    let small = Limits::media(10);
+    let resume = ResumeFrom {
+        offset: 8,
+        validator: "\"tag\"".into(),
+    };
+    for (path, resume, expected) in [
+        ("/told", None, Err(Kind::TooLarge)),
+        ("/untold", None, Err(Kind::TooLarge)),
+        ("/rest", Some(&resume), Err(Kind::TooLarge)),
+        ("/fits", None, Ok("1234567890".to_owned())),
+    ] {
+        let url = format!("http://a.example{path}");
+        let ended = match client(&world)
+            .fetch(&public(), &url, &[], resume, &small)
+            .await
+        {
+            Ok(fetched) => whole(fetched).await,
+            Err(e) => Err(e),
+        };
+        assert_eq!(ended.map_err(|e| e.kind), expected, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_resume_asks_for_the_rest_of_the_same_file() {
+    let world = Arc::new(World::default());
+    world.name("a.example", &[&[PUBLIC]]);
+    world
+        .serve(&format!("{PUBLIC}:80"), |_| {
+            say("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5\r\n\
+                 ETag: \"tag\"\r\nAccept-Ranges: bytes\r\nContent-Type: audio/wav\r\n\
+                 Retry-After: Tue, 05 Mar 2024 00:01:30 GMT\r\n\r\nworld")
+        })
+        .await;
+    let resume = ResumeFrom {
+        offset: 5,
+        validator: "\"tag\"".into(),
+    };
+    let fetched = client(&world)
+        .fetch(
+            &public(),
+            "http://a.example/",
+            &[],
+            Some(&resume),
+            &limits(),
+        )
+        .await
+        .unwrap();
+    assert_eq!(fetched.status, 206);
+    assert_eq!(fetched.content_range, Some((5, Some(10))));
+    assert_eq!(fetched.content_length, Some(5));
+    assert_eq!(fetched.validator().as_deref(), Some("\"tag\""));
+    assert!(fetched.accept_ranges && !fetched.plain_http);
+    assert_eq!(fetched.retry_after, Some(Duration::from_secs(90)));
+    assert_eq!(whole(fetched).await.unwrap(), "world");
+    let head = world.heads()[0].to_ascii_lowercase();
+    assert!(head.contains("\r\nrange: bytes=5-\r\n"), "{head}");
+    assert!(head.contains("\r\nif-range: \"tag\"\r\n"), "{head}");
+}
+
+fn pem(name: &str) -> Vec<u8> {
+    let path = format!("{}/tests/fixtures/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(path).unwrap()
+}
+
+/// A server for `files.example`, and a client configuration that trusts its authority.
+fn tls() -> (tokio_rustls::TlsAcceptor, Arc<rustls::ClientConfig>) {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let chain = vec![CertificateDer::from_pem_slice(&pem("files.example.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(&pem("files.example.key")).unwrap();
+    let server = rustls::ServerConfig::builder_with_provider(ring.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(&pem("ca.pem")).unwrap())
+        .unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(ring)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (Arc::new(server).into(), Arc::new(client))
+}
+
+#[tokio::test]
+async fn https_is_tried_first_and_plain_http_is_noted() {
+    let (server, trust) = tls();
+    let world = Arc::new(World::default());
+    world.name("files.example", &[&[PUBLIC]]);
+    world.name("old.example", &[&["8.8.8.8"]]);
+    world.name("other.example", &[&["8.8.4.4"]]);
+    world
+        .serve_with(
+            &format!("{PUBLIC}:443"),
+            Some(server.clone()),
+            |target| match target {
+                "/missing" => say("HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n"),
+                _ => ok("secure"),
+            },
+        )
+        .await;
+    // Speaks https under another name: its certificate does not fit.
+    world
+        .serve_with("8.8.4.4:443", Some(server), |_| ok("foreign"))
+        .await;
+    for at in [&format!("{PUBLIC}:80"), "8.8.8.8:80", "8.8.4.4:80"] {
+        world.serve(at, |_| ok("plain")).await;
+    }
+    let client = client(&world).with_tls(trust);
+    let policy = |http_links| GuardPolicy {
+        http_links,
+        ..public()
+    };
+    use HttpLinks::{Allow, Refuse, TryHttps};
+    for (links, url, expected) in [
+        (TryHttps, "http://files.example/a", Ok(("secure", false))),
+        (TryHttps, "https://files.example/a", Ok(("secure", false))),
+        (TryHttps, "http://old.example/a", Ok(("plain", true))),
+        (TryHttps, "http://other.example/a", Ok(("plain", true))),
+        (
+            TryHttps,
+            "http://files.example/missing",
+            Ok(("plain", true)),
+        ),
+        (TryHttps, "https://other.example/a", Err(Kind::Tls)),
+        (TryHttps, "https://old.example/a", Err(Kind::Connect)),
+        (Allow, "http://files.example/a", Ok(("plain", false))),
+        (
+            Refuse,
+            "http://files.example/a",
+            Err(Kind::PlainHttpRefused),
+        ),
+        (Refuse, "https://files.example/a", Ok(("secure", false))),
+    ] {
+        let fetched = client
+            .fetch(&policy(links), url, &[], None, &limits())
+            .await;
+        let seen = match fetched {
+            Ok(fetched) => {
+                let plain = fetched.plain_http;
+                Ok((whole(fetched).await.unwrap(), plain))
+            }
+            Err(e) => Err(e.kind),
+        };
+        let expected = expected.map(|(body, plain)| (body.to_owned(), plain));
+        assert_eq!(seen, expected, "{links:?} {url}");
+    }
+    let before = world.connected().len();
+    let again = client
+        .fetch(
+            &policy(TryHttps),
+            "http://old.example/b",
+            &[],
+            None,
+            &limits(),
+        )
+        .await
+        .unwrap();
+    assert!(again.plain_http);
+    assert_eq!(
+        world.connected()[before..],
+        ["8.8.8.8:80"],
+        "a host without https is not asked for it every time"
+    );
+}
+
+#[tokio::test]
+async fn a_vendor_api_may_be_anywhere_and_answers_small() {
+    let world = Arc::new(World::default());
+    world
+        .serve("127.0.0.1:9000", |target| match target {
+            "/base/huge" => ok(&"x".repeat((1 << 20) + 1)),
+            "/base/moved" => redirect("http://169.254.169.254/"),
+            _ => say("HTTP/1.1 429 x\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\n{}"),
+        })
+        .await;
+    let base = BaseUrl::parse("http://127.0.0.1:9000/base/").unwrap();
+    let client = client(&world);
+    let request = ApiRequest::form("/ask?sig='\"|", "a=1&b=2");
+    assert!(!format!("{request:?}").contains("sig"));
+    let answer = client.call(&base, request).await.unwrap();
+    assert_eq!((answer.status, &answer.body[..]), (429, &b"{}"[..]));
+    assert_eq!(answer.retry_after, Some(Duration::from_secs(7)));
+    let head = &world.heads()[0];
+    assert!(
+        head.starts_with("POST /base/ask?sig='\"| HTTP/1.1\r\n"),
+        "{head}"
+    );
+    assert!(head.to_ascii_lowercase().contains("content-length: 7\r\n"));
+    let moved = client.call(&base, ApiRequest::get("/moved")).await.unwrap();
+    assert_eq!(moved.status, 302, "an API's redirect is not followed");
+    let huge = client.call(&base, ApiRequest::get("/huge")).await;
+    assert_eq!(huge.unwrap_err().kind, Kind::TooLarge);
+    for bad in [
+        "http://u:p@a.example",
+        "ftp://a.example",
+        "http://a.example?x",
+    ] {
+        let error = BaseUrl::parse(bad).unwrap_err();
+        assert!(!error.contains("u:p"), "{error}");
+    }
+}
