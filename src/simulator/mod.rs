@@ -4,9 +4,9 @@
 //! This is a second, independent reading of the vendors' manuals: nothing that is under test is imported, so a
 //! misreading on one side shows as a disagreement. Only the clock is handed in.
 //!
-//! A vendor makes calls whose course the seed decides ([`plan`]), pushes its notices to callvault, answers
-//! questions and serves sound ([`voices`]), and writes for every recording what it was and how it must end
-//! ([`ledger`]). The vendors' durations shrink by [`Options::speed`]; the clock runs as always.
+//! A vendor makes calls whose course the seed decides (`plan`), pushes its notices to callvault, answers
+//! questions and serves sound (`voices`), and writes for every recording what it was and how it must end
+//! (`ledger`). The vendors' durations shrink by [`Options::speed`]; the clock runs as always.
 
 mod aliyun;
 mod dice;
@@ -20,6 +20,9 @@ mod sign;
 mod text;
 mod voices;
 mod wire;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -140,7 +140,7 @@ impl Aliyun {
         }
     }
 
-    /// A freshly signed address of a call's file, and the second at which it dies.
+    /// A freshly signed address of a call's file; its whole seconds are rounded in the customer's favour.
     fn record_file(&self, call: &Call) -> String {
         let now = self.house.now_ms();
         let until_ms = match call.plan.ending {
@@ -148,7 +148,7 @@ impl Aliyun {
             Ending::Lost => now + LOST_LINK_LIVES_MS,
             _ => now + self.house.paced_ms(LINK_LIVES_S),
         };
-        let expires = until_ms.div_euclid(1000);
+        let expires = (until_ms + 999).div_euclid(1000);
         let object = format!("{}{}_record.wav", &OBJECTS[1..], call.id.replace('^', "_"));
         let get = Method::GET;
         let signature = sign::oss_v1(
