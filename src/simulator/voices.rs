@@ -191,6 +191,57 @@ mod tests {
         }
     }
 
+    /// Samples of one channel, as a decoder that is not ours hears them, in milliseconds.
+    fn heard_ms(audio: &Audio) -> u64 {
+        use symphonia::core::formats::{FormatOptions, TrackType, probe::Hint};
+        use symphonia::core::io::MediaSourceStream;
+        let source = std::io::Cursor::new(audio.bytes.to_vec());
+        let source = MediaSourceStream::new(Box::new(source), Default::default());
+        let mut format = symphonia::default::get_probe()
+            .probe(
+                &Hint::new(),
+                source,
+                FormatOptions::default(),
+                Default::default(),
+            )
+            .unwrap();
+        let track = format.default_track(TrackType::Audio).unwrap();
+        let params = track
+            .codec_params
+            .as_ref()
+            .unwrap()
+            .audio()
+            .unwrap()
+            .clone();
+        let mut decoder = symphonia::default::get_codecs()
+            .make_audio_decoder(&params, &Default::default())
+            .unwrap();
+        let mut frames = 0;
+        while let Some(packet) = format.next_packet().unwrap() {
+            frames += decoder.decode(&packet).unwrap().frames() as u64;
+        }
+        frames * 1000 / u64::from(params.sample_rate.unwrap())
+    }
+
+    #[test]
+    fn a_decoder_hears_exactly_the_length_that_the_ledger_names() {
+        for choice in 0..4 {
+            for keep in [70, 83, 100] {
+                for audio in [
+                    mp3(choice, keep, "0A1B@fy"),
+                    wav(choice, keep * 10 - 3, "1^2"),
+                ] {
+                    assert_eq!(
+                        heard_ms(&audio),
+                        audio.duration_ms,
+                        "{} {choice}",
+                        audio.mime
+                    );
+                }
+            }
+        }
+    }
+
     #[test]
     fn two_calls_never_share_their_bytes() {
         assert_ne!(mp3(0, 90, "a").bytes, mp3(0, 90, "b").bytes);
