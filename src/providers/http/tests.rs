@@ -1,3 +1,5 @@
+//! Small pieces of the client, case by case; whole fetches are in `tests/it/egress.rs`.
+
 use super::*;
 
 #[test]
