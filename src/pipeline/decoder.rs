@@ -132,6 +132,12 @@ impl DecoderCrew {
         self.ask(Work::Probe(input)).await
     }
 
+    /// Process ids of the children that wait for work.
+    pub fn idle_pids(&self) -> Vec<u32> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.iter().filter_map(|warm| warm.child.id()).collect()
+    }
+
     async fn ask(&self, work: Work) -> Result<TranscodeReport, DecoderFault> {
         let _place = self
             .places

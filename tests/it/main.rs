@@ -5,4 +5,5 @@ mod archive_disk;
 mod archive_faults;
 mod arrows;
 mod egress;
+mod decoder;
 mod support;
