@@ -4,6 +4,6 @@ mod archive;
 mod archive_disk;
 mod archive_faults;
 mod arrows;
-mod egress;
 mod decoder;
+mod egress;
 mod support;
