@@ -8,6 +8,8 @@ mod loose;
 mod message;
 mod reading;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,6 +9,8 @@ mod form;
 mod push;
 mod reading;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

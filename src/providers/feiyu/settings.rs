@@ -190,7 +190,7 @@ impl Default for ResultPlaces {
 #[serde(deny_unknown_fields)]
 struct Written {
     app_id: String,
-    app_token: Secret,
+    app_token: Option<Secret>,
     base_url: Option<BaseUrl>,
     #[serde(default)]
     auth_profile: AuthProfile,
@@ -229,6 +229,10 @@ const fn minutes(minutes: u64) -> Duration {
 impl Settings {
     pub fn read(own: toml::Table, source: &str) -> Result<Self, SettingsError> {
         let written: Written = read_own(own, source)?;
+        let app_token = written.app_token.ok_or_else(|| {
+            let what = "the key \"app_token\" is missing";
+            SettingsError::new(source, "app_token", what, "add what the vendor issued")
+        })?;
         let or = |text: Option<Span>, default| text.map_or(default, Span::duration);
         let settings = Self {
             base_url: match written.base_url {
@@ -237,7 +241,7 @@ impl Settings {
                     .map_err(|e| SettingsError::new(source, "base_url", e, "set it"))?,
             },
             app_id: written.app_id,
-            app_token: written.app_token,
+            app_token,
             auth_profile: written.auth_profile,
             api_version: written.api_version.unwrap_or_else(|| "2.1.0".to_owned()),
             digest_case: written.digest_case,
