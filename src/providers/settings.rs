@@ -76,7 +76,7 @@ const OTHER_WORDS: &[(&str, &str)] = &[
 
 /// What is wrong with a source's configuration; holds no value that may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("sources.{source_name}{}: {what}; {remedy}", dotted(key))]
+#[error("{}: {what}; {remedy}", self.place())]
 pub struct SettingsError {
     pub source_name: String,
     /// Path below the source; empty: the source as a whole.
@@ -106,6 +106,11 @@ impl SettingsError {
             what: what.into(),
             remedy: remedy.into(),
         }
+    }
+
+    /// The place in the configuration: `sources.NAME.KEY`.
+    pub fn place(&self) -> String {
+        format!("sources.{}{}", self.source_name, dotted(&self.key))
     }
 
     fn from_value(source: &str, error: ValueError) -> Self {

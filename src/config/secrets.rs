@@ -1,0 +1,155 @@
+//! Secrets that the file only points to: `{ file = "..." }` and `{ env = "..." }`, and who else may read them.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::places::Places;
+use super::{ConfigError, Warning};
+
+/// Permission bits of everybody beyond owner and group.
+const READ_BY_OTHERS: u32 = 0o004;
+/// How keys end whose text is a secret.
+const SECRET_ENDINGS: [&str; 4] = ["token", "secret", "password", "secret_access_key"];
+
+/// Puts the text of every secret in the place of the table that points to it; relative files count
+/// from `base_dir`. Warns of files that everybody may read.
+pub fn resolve(
+    root: &mut Table,
+    variables: &[(String, String)],
+    base_dir: &Path,
+    places: &Places,
+) -> Result<Vec<Warning>, ConfigError> {
+    let mut walk = Walk {
+        variables,
+        base_dir,
+        places,
+        warnings: Vec::new(),
+    };
+    let mut path = Vec::new();
+    for (key, value) in root.iter_mut() {
+        path.push(key.clone());
+        walk.value(value, &mut path)?;
+        path.pop();
+    }
+    Ok(walk.warnings)
+}
+
+struct Walk<'a> {
+    variables: &'a [(String, String)],
+    base_dir: &'a Path,
+    places: &'a Places,
+    warnings: Vec<Warning>,
+}
+
+impl Walk<'_> {
+    fn value(&mut self, value: &mut Value, path: &mut Vec<String>) -> Result<(), ConfigError> {
+        if let Some(text) = self.pointed_to(value, path)? {
+            *value = Value::String(text);
+            return Ok(());
+        }
+        match value {
+            Value::Table(table) => {
+                for (key, value) in table.iter_mut() {
+                    path.push(key.clone());
+                    self.value(value, path)?;
+                    path.pop();
+                }
+            }
+            Value::Array(items) => {
+                for (at, item) in items.iter_mut().enumerate() {
+                    path.push(at.to_string());
+                    self.value(item, path)?;
+                    path.pop();
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn pointed_to(
+        &mut self,
+        value: &Value,
+        path: &[String],
+    ) -> Result<Option<String>, ConfigError> {
+        let Some((pointer, Value::String(target))) = value
+            .as_table()
+            .filter(|t| t.len() == 1)
+            .and_then(|t| t.iter().next())
+        else {
+            return Ok(None);
+        };
+        let keys: Vec<&str> = path.iter().map(String::as_str).collect();
+        let place = self.places.of(&keys);
+        let text = match pointer.as_str() {
+            "file" => {
+                let file = self.base_dir.join(target);
+                let text = std::fs::read_to_string(&file).map_err(|e| {
+                    ConfigError::new(
+                        format!("cannot read the secret file {}: {e}", file.display()),
+                        place.clone(),
+                        "name a text file that this user may read",
+                    )
+                })?;
+                self.warnings.extend(readable_by_others(&file, &place));
+                text
+            }
+            "env" => {
+                let found = self.variables.iter().find(|(name, _)| name == target);
+                let (_, text) = found.ok_or_else(|| {
+                    ConfigError::new(
+                        format!("the environment variable {target} is not set"),
+                        place.clone(),
+                        "set it for this process, or write { file = \"...\" }",
+                    )
+                })?;
+                text.clone()
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+    }
+}
+
+fn readable_by_others(file: &Path, place: &str) -> Option<Warning> {
+    let mode = std::fs::metadata(file).ok()?.permissions().mode();
+    (mode & READ_BY_OTHERS != 0).then(|| Warning {
+        code: "secret_readable_by_others",
+        what: format!(
+            "everybody on this machine may read the secret in {}",
+            file.display()
+        ),
+        place: place.to_owned(),
+        remedy: format!("chmod o-r {}", file.display()),
+    })
+}
+
+/// A warning when secrets stand in the configuration file itself and everybody may read it.
+pub fn inline_warnings(root: &Table, file: Option<&Path>, places: &Places) -> Option<Warning> {
+    let mut path = Vec::new();
+    let path = find_inline(root, &mut path)?;
+    let keys: Vec<&str> = path.iter().map(String::as_str).collect();
+    readable_by_others(file?, &places.of(&keys))
+}
+
+fn find_inline(table: &Table, path: &mut Vec<String>) -> Option<Vec<String>> {
+    for (key, value) in table {
+        path.push(key.clone());
+        let is_secret = SECRET_ENDINGS.iter().any(|end| key.ends_with(end));
+        let found = match value {
+            Value::String(_) if is_secret => Some(path.clone()),
+            Value::Array(items) if is_secret && items.iter().any(Value::is_str) => {
+                Some(path.clone())
+            }
+            Value::Table(below) => find_inline(below, path),
+            _ => None,
+        };
+        if found.is_some() {
+            return found;
+        }
+        path.pop();
+    }
+    None
+}
