@@ -7,3 +7,4 @@ mod arrows;
 mod decoder;
 mod egress;
 mod support;
+mod vendors;

@@ -1,0 +1,216 @@
+//! The two readings of the vendors' manuals meet: simulated vendors push to the adapters, the adapters ask them
+//! and fetch, and the ledger judges.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::IntoResponse;
+use callvault::domain::clock::{Clock, SharedClock, SystemClock};
+use callvault::domain::digest::Sha256;
+use callvault::domain::ids::new_id;
+use callvault::domain::notice::{Door, Notice};
+use callvault::domain::reading::{Announced, Link};
+use callvault::providers::contract::{
+    Admission, BuildContext, Incoming, Located, Outcome, Provider, Wanted,
+};
+use callvault::providers::http::{GuardPolicy, GuardedClient, Limits};
+use callvault::providers::registry;
+use callvault::providers::settings::CommonSettings;
+use callvault::simulator::{LedgerLine, Mishaps, Options, Profile, Vendor, VendorKind};
+use http::StatusCode;
+
+/// A hook that admits and reads with the adapter and keeps what was announced.
+#[derive(Clone)]
+struct Hook {
+    provider: Arc<dyn Provider>,
+    token: String,
+    announced: Arc<Mutex<Vec<Announced>>>,
+    complaints: Arc<Mutex<Vec<String>>>,
+}
+
+async fn take(State(hook): State<Hook>, request: Request) -> impl IntoResponse {
+    let (head, body) = request.into_parts();
+    let prefix = format!("/hooks/{}/{}", hook.provider.name(), hook.token);
+    let topic = head.uri.path().strip_prefix(&prefix).unwrap();
+    let incoming = Incoming {
+        topic: topic.trim_start_matches('/').to_owned(),
+        method: head.method.to_string(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        headers: vec![],
+        body: axum::body::to_bytes(body, 1 << 20).await.unwrap(),
+    };
+    let now = SystemClock.now();
+    let outcome = match hook.provider.admit(&incoming, now) {
+        Admission::Accept { dedup_key, .. } => {
+            let notice = Notice {
+                notice_id: new_id(now),
+                source: hook.provider.name().to_owned(),
+                kind: hook.provider.kind().to_owned(),
+                door: Door::Push,
+                topic: incoming.topic.clone(),
+                method: incoming.method.clone(),
+                query: incoming.query.clone(),
+                headers: vec![],
+                sha256: Sha256::of(&incoming.body),
+                body: incoming.body.to_vec(),
+                arrived_at: now,
+                dedup_key,
+                unreadable: None,
+            };
+            match hook.provider.read(&notice) {
+                Ok(reading) if reading.unreadable.is_empty() && reading.ignored.is_none() => {
+                    hook.announced.lock().unwrap().extend(reading.recordings);
+                }
+                other => hook.complain(format!("{:?}: {other:?}", incoming.topic)),
+            }
+            Outcome::Stored {
+                stored: 1,
+                repeated: 0,
+            }
+        }
+        Admission::Refuse(why) => {
+            hook.complain(format!("refused as {why:?}: {:?}", incoming.topic));
+            Outcome::Refused(why)
+        }
+    };
+    let reply = hook.provider.reply(outcome);
+    let status = StatusCode::from_u16(reply.status).unwrap();
+    (status, [("content-type", reply.content_type)], reply.body)
+}
+
+impl Hook {
+    fn complain(&self, what: String) {
+        self.complaints.lock().unwrap().push(what);
+    }
+}
+
+/// Plays `calls` at 9000 times the vendor's pace and fetches whatever the ledger says can be had.
+async fn meet(kind: VendorKind, profile: Profile, mishaps: Mishaps, calls: u32) {
+    let clock: SharedClock = Arc::new(SystemClock);
+    let options = Options {
+        profile,
+        mishaps,
+        calls,
+        speed: 9000.0,
+        call_interval: Duration::from_millis(5),
+        ..Options::new("the-source")
+    };
+    let vendor = Vendor::start(kind, options, clock.clone()).await.unwrap();
+    let block: toml::Table = vendor.config_block().parse().unwrap();
+    let mut table = block["sources"]["the-source"].as_table().unwrap().clone();
+    table.remove("kind");
+    let client = Arc::new(GuardedClient::new(clock.clone()));
+    let context = BuildContext {
+        client: client.clone(),
+        clock,
+    };
+    let known = registry::find("the-source", kind.name()).unwrap();
+    let (common, own) = CommonSettings::split("the-source", &known.defaults(), table).unwrap();
+    let provider = known.build(common, own, &context).unwrap();
+    let hook = Hook {
+        provider: provider.clone(),
+        token: vendor.hook_token().to_owned(),
+        announced: Arc::default(),
+        complaints: Arc::default(),
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    vendor.set_push_to(format!("http://{}", listener.local_addr().unwrap()));
+    let app = Router::new().fallback(take).with_state(hook.clone());
+    let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+
+    vendor.make_calls().await.unwrap();
+    assert_eq!(*hook.complaints.lock().unwrap(), Vec::<String>::new());
+    assert_eq!(vendor.progress().pushes_given_up, 0);
+
+    let mut announced: HashMap<String, Vec<Announced>> = HashMap::new();
+    for one in hook.announced.lock().unwrap().drain(..) {
+        announced
+            .entry(one.provider_call_id.clone())
+            .or_default()
+            .push(one);
+    }
+    for line in vendor.ledger() {
+        let heard = announced.get(&line.provider_call_id).map(Vec::as_slice);
+        match line.expect.as_str() {
+            "archived" => {
+                let heard = heard.unwrap_or_else(|| panic!("nobody announced {line:?}"));
+                fetch(&*provider, &client, &line, heard).await;
+            }
+            "lost" => assert!(
+                heard.is_some_and(|all| all.iter().any(|one| one.confirmed)),
+                "without evidence nothing is lost: {line:?}"
+            ),
+            "absent" => assert!(heard.is_some_and(|all| all.iter().all(|one| !one.confirmed))),
+            _ => assert!(heard.is_none(), "{line:?}"),
+        }
+    }
+    vendor.stop().await;
+    server.abort();
+}
+
+/// Asks and fetches until the bytes are the ledger's; every mishap passes after one or two tries.
+async fn fetch(
+    provider: &dyn Provider,
+    client: &GuardedClient,
+    line: &LedgerLine,
+    heard: &[Announced],
+) {
+    let wanted = Wanted {
+        recording_id: new_id(SystemClock.now()),
+        provider_call_id: line.provider_call_id.clone(),
+        provider_recording_id: heard[0].provider_recording_id.clone(),
+        handle: heard[0].handle.clone(),
+        link: heard.iter().rev().find_map(|one| one.link.clone()),
+        call_ended_at: None,
+        arrived_at: SystemClock.now(),
+    };
+    let policy = GuardPolicy::from(provider.common());
+    let mut told = Vec::new();
+    for _ in 0..12 {
+        let now = SystemClock.now();
+        let address = match provider.locate(&wanted, now).await {
+            Ok(Located::Ready(address)) => address,
+            other => {
+                told.push(format!("{other:?}"));
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        let limits = Limits::media(1 << 24);
+        let fetched = client
+            .fetch(&policy, &address.url, &address.headers, None, &limits)
+            .await;
+        let body = match fetched {
+            Ok(fetched) if fetched.status == 200 => fetched.body.collect().await,
+            other => {
+                told.push(format!("{:?}", other.map(|fetched| fetched.status)));
+                continue;
+            }
+        };
+        match body {
+            Ok(body) if line.sha256 == Some(Sha256::of(&body).to_string()) => return,
+            Ok(body) => told.push(format!("{} other bytes", body.len())),
+            Err(error) => told.push(error.to_string()),
+        }
+    }
+    let links: Vec<&Link> = heard.iter().filter_map(|one| one.link.as_ref()).collect();
+    panic!("never had {line:?} of {links:?}: {told:#?}");
+}
+
+#[tokio::test]
+async fn feiyu_v2_and_its_adapter_agree_in_a_storm() {
+    meet(VendorKind::Feiyu, Profile::V2, Mishaps::Storm, 40).await;
+}
+
+#[tokio::test]
+async fn feiyu_v3_and_its_adapter_agree_in_a_storm() {
+    meet(VendorKind::Feiyu, Profile::V3, Mishaps::Storm, 30).await;
+}
+
+#[tokio::test]
+async fn alibaba_and_its_adapter_agree_in_a_storm() {
+    meet(VendorKind::Aliyun, Profile::V2, Mishaps::Storm, 40).await;
+}
