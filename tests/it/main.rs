@@ -6,5 +6,6 @@ mod archive_faults;
 mod arrows;
 mod decoder;
 mod egress;
+mod providers;
 mod support;
 mod vendors;

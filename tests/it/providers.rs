@@ -1,0 +1,408 @@
+//! What every kind of provider promises, asked of each in the registry: add a kind and it is held to the same.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
+
+use base64::Engine;
+use bytes::Bytes;
+use callvault::domain::clock::{ManualClock, Timestamp};
+use callvault::domain::digest::Sha256;
+use callvault::domain::notice::{Door, Notice};
+use callvault::providers::contract::{
+    Admission, BuildContext, Incoming, Outcome, Provider, ProviderKind, Refusal,
+};
+use callvault::providers::http::GuardedClient;
+use callvault::providers::registry;
+use callvault::providers::settings::{CommonSettings, SettingsError};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// When the samples arrive.
+const NOW: Timestamp = Timestamp::from_ms(1_712_346_600_500);
+
+/// The section of the kind's example: the source's name and its keys without `kind`.
+fn example(kind: &dyn ProviderKind) -> (String, toml::Table) {
+    let mut file: toml::Table = kind.example().parse().unwrap();
+    let mut sources = match file.remove("sources").unwrap() {
+        toml::Value::Table(sources) => sources,
+        other => panic!("{other:?}"),
+    };
+    let name = sources.keys().next().unwrap().clone();
+    let Some(toml::Value::Table(mut keys)) = sources.remove(&name) else {
+        panic!("{name} is no section");
+    };
+    let written = keys.remove("kind").unwrap();
+    assert_eq!(written.as_str(), Some(kind.kind()));
+    assert!(file.is_empty() && sources.is_empty(), "one section only");
+    (name, keys)
+}
+
+fn build(
+    kind: &dyn ProviderKind,
+    name: &str,
+    keys: toml::Table,
+) -> Result<Arc<dyn Provider>, SettingsError> {
+    let (common, own) = CommonSettings::split(name, &kind.defaults(), keys)?;
+    let clock = ManualClock::at(NOW);
+    let ctx = BuildContext {
+        client: Arc::new(GuardedClient::new(clock.clone())),
+        clock,
+    };
+    registry::build(kind.kind(), common, own, &ctx)
+}
+
+/// Each kind, built from its example.
+static PROVIDERS: LazyLock<Vec<Arc<dyn Provider>>> = LazyLock::new(|| {
+    let built = registry::kinds().iter().map(|kind| {
+        let (name, keys) = example(*kind);
+        build(*kind, &name, keys).unwrap()
+    });
+    built.collect()
+});
+
+fn providers() -> Vec<Arc<dyn Provider>> {
+    assert!(!PROVIDERS.is_empty());
+    PROVIDERS.clone()
+}
+
+fn fixture(path: &str) -> Value {
+    let path = format!(
+        "{}/tests/fixtures/providers/{path}",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    serde_json::from_slice(&std::fs::read(&path).expect(&path)).unwrap()
+}
+
+fn text(value: &Value, name: &str) -> String {
+    value[name].as_str().unwrap_or_default().to_owned()
+}
+
+/// Authentic messages for the source of the kind's example.
+fn samples(kind: &str) -> Vec<Incoming> {
+    let vendor_made = match kind {
+        "feiyu" => fixture("feiyu/vectors.json")["pushes"].clone(),
+        "aliyun" => fixture("aliyun/pushes.json")["pushes"].clone(),
+        other => panic!("{other} has no samples: add its fixtures and a line here"),
+    };
+    let samples: Vec<_> = vendor_made
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|sample| {
+            let is_stored = sample.get("http_status") == Some(&json!(200))
+                || sample["expect"]["http_status"] == 200;
+            is_stored && sample.get("account") != Some(&json!("v3"))
+        })
+        .map(|sample| Incoming {
+            topic: match sample["path_kind"].as_str() {
+                Some("recording_ready") => "recording".to_owned(),
+                Some(topic) => topic.to_owned(),
+                None => text(sample, "topic"),
+            },
+            method: sample["method"].as_str().unwrap_or("POST").to_owned(),
+            query: text(sample, "query"),
+            headers: vec![("content-type".to_owned(), text(sample, "content_type"))],
+            body: match sample["body_base64"].as_str() {
+                Some(encoded) => base64::prelude::BASE64_STANDARD
+                    .decode(encoded)
+                    .unwrap()
+                    .into(),
+                None => text(sample, "body").into(),
+            },
+        })
+        .collect();
+    assert!(samples.len() > 5, "{kind}: {}", samples.len());
+    samples
+}
+
+fn notice(provider: &dyn Provider, incoming: &Incoming, dedup_key: String) -> Notice {
+    Notice {
+        notice_id: Uuid::nil(),
+        source: provider.name().to_owned(),
+        kind: provider.kind().to_owned(),
+        door: Door::Push,
+        topic: incoming.topic.clone(),
+        method: incoming.method.clone(),
+        query: incoming.query.clone(),
+        headers: incoming.headers.clone(),
+        body: incoming.body.to_vec(),
+        arrived_at: NOW,
+        sha256: Sha256::of(&incoming.body),
+        dedup_key,
+        unreadable: None,
+    }
+}
+
+#[test]
+fn each_kind_is_found_by_its_name_and_builds_from_its_example() {
+    let mut names = BTreeSet::new();
+    for (kind, provider) in registry::kinds().iter().zip(providers()) {
+        assert_eq!(provider.kind(), kind.kind());
+        assert_eq!(provider.name(), example(*kind).0);
+        assert!(names.insert(kind.kind()), "{} twice", kind.kind());
+        assert!(registry::find("a", kind.kind()).is_ok());
+        let plan = provider.waiting_plan();
+        assert!(!plan.waits.is_empty() && plan.waits.iter().all(|wait| !wait.is_zero()));
+    }
+    let error = registry::find("a", "feyu").err().unwrap().to_string();
+    assert!(
+        error.contains("feiyu") && error.contains("aliyun"),
+        "{error}"
+    );
+}
+
+#[test]
+fn topics_can_stand_in_an_address() {
+    for provider in providers() {
+        let mut names = BTreeSet::new();
+        assert!(!provider.topics().is_empty());
+        for topic in provider.topics() {
+            assert!(names.insert(topic.name), "{} twice", topic.name);
+            assert!(
+                topic.name.bytes().all(|b| b.is_ascii_alphanumeric()),
+                "{}",
+                topic.name
+            );
+            assert!(!topic.what.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_kind_without_signatures_wants_a_token() {
+    for (kind, provider) in registry::kinds().iter().zip(providers()) {
+        let (name, mut keys) = example(*kind);
+        keys.remove("hook_token");
+        let built = build(*kind, &name, keys);
+        if provider.capabilities().token_required {
+            let error = built.unwrap_err().to_string();
+            assert!(error.contains("hook_token"), "{error}");
+        } else {
+            assert!(!built.unwrap().capabilities().token_required);
+        }
+    }
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest_known_one() {
+    for kind in registry::kinds() {
+        let (name, mut keys) = example(*kind);
+        keys.insert("hook_tokn".to_owned(), "x".into());
+        let error = build(*kind, &name, keys).unwrap_err().to_string();
+        assert!(
+            error.contains("hook_tokn") && error.contains("\"hook_token\""),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_repeat_has_the_same_key_whenever_it_comes() {
+    for provider in providers() {
+        for sample in samples(provider.kind()) {
+            let first = provider.admit(&sample, NOW);
+            assert!(
+                matches!(&first, Admission::Accept { dedup_key, unreadable: None } if !dedup_key.is_empty()),
+                "{first:?} for {sample:?}"
+            );
+            assert_eq!(provider.admit(&sample, NOW), first);
+            let in_a_day = NOW.plus_ms(24 * 3600 * 1000);
+            assert_eq!(provider.admit(&sample, in_a_day), first, "{sample:?}");
+        }
+    }
+}
+
+#[test]
+fn different_messages_have_different_keys() {
+    for provider in providers() {
+        let mut keys = BTreeSet::new();
+        let mut bodies = BTreeSet::new();
+        for sample in samples(provider.kind()) {
+            // The same fields by another way are the same message.
+            let fields = format!("{}{}", sample.query, String::from_utf8_lossy(&sample.body));
+            let same = fields.replace("%40", "@");
+            if let Admission::Accept { dedup_key, .. } = provider.admit(&sample, NOW) {
+                let is_new = bodies.insert((sample.topic.clone(), same));
+                assert_eq!(keys.insert(dedup_key), is_new, "{sample:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn reading_twice_gives_the_same_facts() {
+    for provider in providers() {
+        for sample in samples(provider.kind()) {
+            let notice = notice(&*provider, &sample, String::new());
+            let reading = provider.read(&notice).unwrap();
+            assert_eq!(provider.read(&notice).unwrap(), reading);
+            let later = Notice {
+                notice_id: Uuid::max(),
+                ..notice
+            };
+            assert_eq!(provider.read(&later).unwrap(), reading, "the id is no fact");
+            for recording in &reading.recordings {
+                assert!(!recording.aliases.is_empty(), "{sample:?}");
+                assert!(recording.aliases.iter().all(|alias| !alias.contains('?')));
+            }
+            let ids = reading.calls.iter().map(|call| &call.provider_call_id);
+            let ids = ids.chain(reading.recordings.iter().map(|r| &r.provider_call_id));
+            for id in ids {
+                assert!((1..=512).contains(&id.len()), "{sample:?}");
+            }
+            let said = !reading.calls.is_empty() || !reading.unreadable.is_empty();
+            assert_ne!(said, reading.ignored.is_some(), "{sample:?}");
+        }
+    }
+}
+
+/// CONTRACTS, section 2: status and body for each outcome.
+#[test]
+fn answers_are_those_of_the_contract() {
+    use Outcome as O;
+    let stored = O::Stored {
+        stored: 2,
+        repeated: 1,
+    };
+    let refused = O::Refused;
+    for provider in providers() {
+        let expected: Vec<(Outcome, u16, Value)> = match provider.kind() {
+            "feiyu" => vec![
+                (stored, 200, json!({"resultCode": 0, "resultMsg": "ok"})),
+                (
+                    O::Unreadable,
+                    200,
+                    json!({"resultCode": 0, "resultMsg": "ok"}),
+                ),
+                (
+                    refused(Refusal::Unusable),
+                    400,
+                    json!({"resultCode": 900001}),
+                ),
+                (
+                    refused(Refusal::Signature),
+                    403,
+                    json!({"resultCode": 900002}),
+                ),
+                (
+                    refused(Refusal::UnknownAccount),
+                    403,
+                    json!({"resultCode": 900003}),
+                ),
+                (O::Unavailable, 503, json!({"resultCode": 900004})),
+            ],
+            "aliyun" => vec![
+                (stored, 200, json!({"code": 0, "msg": "ok"})),
+                (O::Unreadable, 400, json!({"code": 400})),
+                (refused(Refusal::UnknownTopic), 404, json!({"code": 404})),
+                (O::TooLarge, 413, json!({"code": 413})),
+                (O::Unavailable, 503, json!({"code": 503})),
+            ],
+            other => panic!("{other}: write its answers here, word for word from the contract"),
+        };
+        for (outcome, status, body) in expected {
+            let reply = provider.reply(outcome);
+            assert_eq!(reply.status, status, "{outcome:?}");
+            let answer: Value = serde_json::from_str(&reply.body).unwrap();
+            for (name, value) in body.as_object().unwrap() {
+                assert_eq!(&answer[name], value, "{outcome:?}");
+            }
+            assert_eq!(answer.as_object().unwrap().len(), 2, "{outcome:?}");
+        }
+        let repeated = O::Stored {
+            stored: 0,
+            repeated: 3,
+        };
+        assert_eq!(provider.reply(repeated), provider.reply(stored));
+    }
+}
+
+#[test]
+fn debug_output_shows_no_secret() {
+    for (kind, provider) in registry::kinds().iter().zip(providers()) {
+        let shown = format!("{provider:?}");
+        let (_, keys) = example(*kind);
+        for (key, value) in keys {
+            let is_secret = key.contains("token") || key.contains("secret");
+            if let Some(value) = value.as_str().filter(|_| is_secret) {
+                assert!(!shown.contains(value), "{key}");
+            }
+        }
+    }
+}
+
+fn any_incoming() -> impl Strategy<Value = (Incoming, bool)> {
+    let header = ("[a-z-]{0,12}", "\\PC{0,20}");
+    (
+        (0..20_usize, "\\PC{0,10}"),
+        "[A-Z]{0,5}",
+        "\\PC{0,60}",
+        proptest::collection::vec(header, 0..4),
+        proptest::collection::vec(any::<u8>(), 0..300),
+        any::<bool>(),
+    )
+        .prop_map(|((topic, other), method, query, headers, body, known)| {
+            let topic = if known { format!("{topic}") } else { other };
+            let incoming = Incoming {
+                topic,
+                method,
+                query,
+                headers,
+                body: Bytes::from(body),
+            };
+            (incoming, known)
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_bytes_make_a_provider_panic((incoming, known) in any_incoming(), now in any::<i64>()) {
+        for provider in providers() {
+            let mut incoming = incoming.clone();
+            if known {
+                let topics = provider.topics();
+                let index: usize = incoming.topic.parse().unwrap();
+                incoming.topic = topics[index % topics.len()].name.to_owned();
+            }
+            let now = Timestamp::from_ms(now);
+            let admission = provider.admit(&incoming, now);
+            prop_assert_eq!(&provider.admit(&incoming, now), &admission);
+            let notice = notice(&*provider, &incoming, String::new());
+            prop_assert_eq!(provider.read(&notice), provider.read(&notice));
+        }
+    }
+
+    #[test]
+    fn no_damage_to_a_real_message_makes_a_provider_panic(
+        which in any::<prop::sample::Index>(),
+        hits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        cut in any::<prop::sample::Index>(),
+        is_cut in any::<bool>(),
+    ) {
+        for provider in providers() {
+            let samples = samples(provider.kind());
+            let mut incoming = which.get(&samples).clone();
+            let mut body = incoming.body.to_vec();
+            if body.is_empty() {
+                body = incoming.query.clone().into_bytes();
+            }
+            for (place, byte) in &hits {
+                let at = place.index(body.len());
+                body[at] = *byte;
+            }
+            if is_cut {
+                body.truncate(cut.index(body.len()));
+            }
+            incoming.body = body.into();
+            let admission = provider.admit(&incoming, NOW);
+            let reading = provider.read(&notice(&*provider, &incoming, String::new()));
+            // What was let in as readable is readable.
+            if matches!(admission, Admission::Accept { unreadable: None, .. }) {
+                prop_assert!(reading.is_ok(), "{:?} {:?}", reading, incoming);
+            }
+        }
+    }
+}
