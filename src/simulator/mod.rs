@@ -24,7 +24,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -237,9 +237,7 @@ impl Vendor {
             VendorKind::Feiyu => Kind::Feiyu(feiyu::Feiyu::new(Arc::clone(&house))),
             VendorKind::Aliyun => Kind::Aliyun(aliyun::Aliyun::new(Arc::clone(&house))),
         });
-        for (index, line) in earlier.iter().enumerate() {
-            kind.recall(index as u64, line);
-        }
+        let next_call = kind.recall(&earlier);
         let (stop, stopped) = watch::channel(false);
         let server = tokio::spawn(wire::serve(
             listener,
@@ -250,7 +248,7 @@ impl Vendor {
             house,
             kind,
             planner,
-            next_call: Mutex::new(earlier.len() as u64),
+            next_call: Mutex::new(next_call),
             stop,
             server: Mutex::new(Some(server)),
         })))
@@ -331,11 +329,31 @@ impl Vendor {
 }
 
 impl Kind {
-    fn recall(&self, index: u64, line: &LedgerLine) {
-        match self {
-            Self::Feiyu(feiyu) => feiyu.recall(index, line),
-            Self::Aliyun(aliyun) => aliyun.recall(index, line),
+    /// Takes back the calls of earlier runs that this seed made, and says which number comes next.
+    ///
+    /// Lines lie in the order of writing, and a killed run may have left some out: a call's number
+    /// is found by its id.
+    fn recall(&self, earlier: &[LedgerLine]) -> u64 {
+        const LEFT_OUT: u64 = 64;
+        let count = earlier.len() as u64;
+        let id = |index| match self {
+            Self::Feiyu(feiyu) => feiyu.call_id_of(index),
+            Self::Aliyun(aliyun) => aliyun.call_id_of(index),
+        };
+        let most = if count == 0 { 0 } else { count + LEFT_OUT };
+        let numbers: HashMap<String, u64> = (0..most).map(|index| (id(index), index)).collect();
+        let mut next = count;
+        for line in earlier {
+            let Some(&index) = numbers.get(&line.provider_call_id) else {
+                continue;
+            };
+            next = next.max(index + 1);
+            match self {
+                Self::Feiyu(feiyu) => feiyu.recall(index, line),
+                Self::Aliyun(aliyun) => aliyun.recall(index, line),
+            }
         }
+        next
     }
 }
 

@@ -340,11 +340,12 @@ impl Feiyu {
         (call, ids)
     }
 
-    /// Takes back a call of an earlier run, when this seed made it: its file is ready, its mishaps are over.
+    pub fn call_id_of(&self, index: u64) -> String {
+        self.ids(self.call_seed(index)).call
+    }
+
+    /// Takes back a call of an earlier run: its file is ready, its mishaps are over.
     pub fn recall(&self, index: u64, line: &LedgerLine) {
-        if self.ids(self.call_seed(index)).call != line.provider_call_id {
-            return;
-        }
         let mishaps = if line.expect == Ending::Lost.name() {
             vec![Mishap::Gone]
         } else {
