@@ -324,12 +324,14 @@ pub struct HostPattern {
 impl HostPattern {
     /// Reads a pattern as configuration writes it; the error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "{text:?} is not a host: write files.example.com or *.example.com, with :port if needed"
+            )
+        };
         let (name, port) = match text.rsplit_once(':') {
             Some((name, port)) if !port.ends_with(']') => {
-                let port = port
-                    .parse()
-                    .map_err(|_| format!("{text:?}: the port is not a number"))?;
-                (name, Some(port))
+                (name, Some(port.parse().map_err(|_| wrong())?))
             }
             _ => (text, None),
         };
@@ -337,11 +339,7 @@ impl HostPattern {
             Some(rest) => (rest, true),
             None => (name, false),
         };
-        let host = read_host(host).map_err(|_| {
-            format!(
-                "{text:?} is not a host: write files.example.com or *.example.com, with :port if needed"
-            )
-        })?;
+        let host = read_host(host).map_err(|_| wrong())?;
         Ok(Self {
             host: host.to_string(),
             any_below,

@@ -4,6 +4,7 @@ mod archive;
 mod archive_disk;
 mod archive_faults;
 mod arrows;
+mod config;
 mod decoder;
 mod egress;
 mod providers;
