@@ -460,36 +460,6 @@ async fn a_resume_asks_for_the_rest_of_the_same_file() {
     assert!(head.contains("\r\nif-range: \"tag\"\r\n"), "{head}");
 }
 
-fn pem(name: &str) -> Vec<u8> {
-    let path = format!("{}/tests/fixtures/tls/{name}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read(path).unwrap()
-}
-
-/// A server for `files.example`, and a client configuration that trusts its authority.
-fn tls() -> (tokio_rustls::TlsAcceptor, Arc<rustls::ClientConfig>) {
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    let ring = Arc::new(rustls::crypto::ring::default_provider());
-    let chain = vec![CertificateDer::from_pem_slice(&pem("files.example.pem")).unwrap()];
-    let key = PrivateKeyDer::from_pem_slice(&pem("files.example.key")).unwrap();
-    let server = rustls::ServerConfig::builder_with_provider(ring.clone())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(&pem("ca.pem")).unwrap())
-        .unwrap();
-    let client = rustls::ClientConfig::builder_with_provider(ring)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    (Arc::new(server).into(), Arc::new(client))
-}
-
 #[tokio::test]
 async fn https_is_tried_first_and_plain_http_is_noted() {
     let (server, trust) = tls();

@@ -224,3 +224,33 @@ pub async fn whole(fetched: Fetched) -> Result<String, FetchError> {
 pub fn target_of(head: &str) -> &str {
     head.split(' ').nth(1).unwrap()
 }
+
+fn pem(name: &str) -> Vec<u8> {
+    let path = format!("{}/tests/fixtures/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(path).unwrap()
+}
+
+/// A server for `files.example`, and a client configuration that trusts its authority.
+pub fn tls() -> (tokio_rustls::TlsAcceptor, Arc<rustls::ClientConfig>) {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let chain = vec![CertificateDer::from_pem_slice(&pem("files.example.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(&pem("files.example.key")).unwrap();
+    let server = rustls::ServerConfig::builder_with_provider(ring.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(&pem("ca.pem")).unwrap())
+        .unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(ring)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (Arc::new(server).into(), Arc::new(client))
+}
