@@ -1,3 +1,5 @@
+//! The configuration against mistakes: each is refused with what, where and what to do.
+
 use std::collections::BTreeSet;
 
 use super::*;
