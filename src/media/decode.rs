@@ -6,9 +6,7 @@ use std::io::{self, Seek as _, SeekFrom};
 use std::path::Path;
 
 use symphonia::core::codecs::audio::well_known as codec_ids;
-use symphonia::core::codecs::audio::{
-    AudioCodecId, AudioCodecParameters, AudioDecoder, AudioDecoderOptions,
-};
+use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::well_known as format_ids;
@@ -17,6 +15,7 @@ use symphonia::core::io::MediaSourceStream;
 use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 
+use super::refusal::{self, Refusal};
 use super::source::{Patch, Window};
 use super::{MediaError, header, mp4, sbr, sniff};
 use crate::domain::media::{SniffClass, note};
@@ -39,11 +38,17 @@ pub enum Opened {
     },
 }
 
-fn refused(reason: &'static str, codec: Option<&str>) -> Opened {
-    Opened::Refused {
-        reason,
-        codec: codec.map(Into::into),
+impl From<Refusal> for Opened {
+    fn from((reason, codec): Refusal) -> Self {
+        Self::Refused {
+            reason,
+            codec: codec.map(Into::into),
+        }
     }
+}
+
+fn refused(reason: &'static str, codec: Option<&'static str>) -> Opened {
+    (reason, codec).into()
 }
 
 /// One sound track, decoded block by block.
@@ -126,10 +131,10 @@ fn look(path: &Path) -> io::Result<Opened> {
     ) {
         Ok(format) => format,
         Err(Error::IoError(e)) if is_real(&e) => return Err(e),
-        Err(_) => return Ok(unreadable(wav.as_ref(), sound.as_ref())),
+        Err(_) => return Ok(refusal::unreadable(wav.as_ref(), sound.as_ref()).into()),
     };
     let Some((track_id, params)) = audio_track(format.as_ref()) else {
-        return Ok(trackless(sound.as_ref()));
+        return Ok(refusal::trackless(sound.as_ref()).into());
     };
     if sound.as_ref().is_some_and(|s| &s.format == b"enca") {
         return Ok(refused(note::ENCRYPTED, None));
@@ -222,34 +227,6 @@ fn is_real(e: &io::Error) -> bool {
     )
 }
 
-/// The demuxer refused the file.
-fn unreadable(wav: Option<&header::Wav>, sound: Option<&mp4::Sound>) -> Opened {
-    match (wav, sound) {
-        (Some(wav), _) => match wav.format_tag {
-            0x31 | 0x32 => refused(note::UNSUPPORTED_CODEC, Some("gsm_ms")),
-            0x45 | 0x64 | 0x14 | 0x40 => refused(note::UNSUPPORTED_CODEC, Some("adpcm_g726")),
-            0x42 | 0x111 => refused(note::UNSUPPORTED_CODEC, Some("g723_1")),
-            0x83 | 0x133 => refused(note::UNSUPPORTED_CODEC, Some("g729")),
-            _ => refused(note::UNDECODABLE, None),
-        },
-        (None, Some(sound)) => trackless(Some(sound)),
-        (None, None) => refused(note::UNDECODABLE, None),
-    }
-}
-
-/// A container without a sound track that the demuxer knows.
-fn trackless(sound: Option<&mp4::Sound>) -> Opened {
-    match sound.map(|sound| sound.format) {
-        None => refused(note::NO_AUDIO, None),
-        Some(format) => match &format {
-            b"enca" => refused(note::ENCRYPTED, None),
-            b"samr" => refused(note::UNSUPPORTED_CODEC, Some("amr_nb")),
-            b"sawb" => refused(note::UNSUPPORTED_CODEC, Some("amr_wb")),
-            _ => refused(note::UNSUPPORTED_CODEC, None),
-        },
-    }
-}
-
 fn audio_track(format: &dyn FormatReader) -> Option<(u32, AudioCodecParameters)> {
     let track = format.default_track(TrackType::Audio)?;
     let params = track.codec_params.as_ref()?.audio()?;
@@ -312,7 +289,7 @@ fn decoder(
     }
     symphonia::default::get_codecs()
         .make_audio_decoder(params, &options)
-        .map_err(|_| match codec_name(params.codec) {
+        .map_err(|_| match refusal::codec_name(params.codec) {
             Some(name) => refused(note::UNSUPPORTED_CODEC, Some(name)),
             None => refused(note::UNDECODABLE, None),
         })
@@ -334,27 +311,6 @@ fn he_aac_decoder(
     _: &AudioDecoderOptions,
 ) -> Result<Box<dyn AudioDecoder>, Opened> {
     Err(refused(note::HE_AAC_UNSUPPORTED, Some("he_aac")))
-}
-
-/// Codecs that are named though not decoded.
-fn codec_name(id: AudioCodecId) -> Option<&'static str> {
-    const NAMES: &[(AudioCodecId, &str)] = &[
-        (codec_ids::CODEC_ID_OPUS, "opus"),
-        (codec_ids::CODEC_ID_SPEEX, "speex"),
-        (codec_ids::CODEC_ID_AAC, "aac"),
-        (codec_ids::CODEC_ID_MP1, "mp1"),
-        (codec_ids::CODEC_ID_MP2, "mp2"),
-        (codec_ids::CODEC_ID_AC3, "ac3"),
-        (codec_ids::CODEC_ID_EAC3, "eac3"),
-        (codec_ids::CODEC_ID_ALAC, "alac"),
-        (codec_ids::CODEC_ID_ADPCM_G722, "adpcm_g722"),
-        (codec_ids::CODEC_ID_ADPCM_G726, "adpcm_g726"),
-        (codec_ids::CODEC_ID_WMA, "wma"),
-    ];
-    NAMES
-        .iter()
-        .find(|(known, _)| *known == id)
-        .map(|(_, name)| *name)
 }
 
 impl Stream {

@@ -395,6 +395,45 @@ fn a_tag_full_of_false_frames_is_stepped_over() {
     assert_eq!(frames(&make_bytes(&bytes)), 12_000);
 }
 
+/// A PCM WAV of two seconds of silence with 10 ms of noise at its middle.
+fn wav_with_a_burst(rate: u32) -> Vec<u8> {
+    let mut bytes = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
+    bytes.extend(rate.to_le_bytes());
+    bytes.extend((rate * 2).to_le_bytes());
+    bytes.extend(b"\x02\0\x10\0data");
+    bytes.extend((rate * 4).to_le_bytes());
+    let mut state = 3u32;
+    for i in 0..rate * 2 {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let is_burst = (rate - rate / 200..rate + rate / 200).contains(&i);
+        let sample = if is_burst {
+            (state >> 17) as i16 - 16_384
+        } else {
+            0
+        };
+        bytes.extend(sample.to_le_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn the_sound_stays_in_its_place() {
+    for rate in [8_000, 16_000, 44_100, 48_000] {
+        let (heard_rate, heard) = make_bytes(&wav_with_a_burst(rate)).heard.unwrap();
+        let energy = |i: usize| f64::from(heard[0][i]).powi(2);
+        let all: f64 = (0..heard[0].len()).map(energy).sum();
+        let centre: f64 = (0..heard[0].len())
+            .map(|i| energy(i) * i as f64)
+            .sum::<f64>()
+            / all;
+        let seconds = centre / f64::from(heard_rate);
+        assert!(
+            (seconds - 1.0).abs() < 0.002,
+            "{rate} Hz: the middle is at {seconds} s"
+        );
+    }
+}
+
 #[test]
 fn a_silent_side_is_one_way_and_two_are_silence() {
     let mut bytes = std::fs::read(fixture("pcm-s16-16k-stereo.wav")).unwrap();

@@ -15,6 +15,7 @@ mod info_tag;
 mod meter;
 mod mp3;
 mod mp4;
+mod refusal;
 mod resample;
 mod sandbox;
 mod sbr;
