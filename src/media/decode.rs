@@ -71,6 +71,13 @@ pub struct Stream {
     found: Found,
 }
 
+/// Decoded samples.
+pub struct Block<'a> {
+    pub rate_hz: u32,
+    /// One per channel, equally long, never empty, each sample finite and within -1 to 1.
+    pub planes: &'a [Vec<f32>],
+}
+
 /// What was counted and noticed on the way.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
@@ -314,11 +321,10 @@ fn he_aac_decoder(
 }
 
 impl Stream {
-    /// The next samples and their rate: a plane per channel, equally long, never empty, each sample finite and within
-    /// -1 to 1.
+    /// The next samples.
     ///
     /// `None` at the end, whatever ended it; [`Stream::found`] knows more. Errors are those of the disk.
-    pub fn next_block(&mut self) -> Result<Option<(u32, &[Vec<f32>])>, MediaError> {
+    pub fn next_block(&mut self) -> Result<Option<Block<'_>>, MediaError> {
         while !self.done {
             if self.errors_in_a_row > MAX_ERRORS_IN_A_ROW {
                 break;
@@ -327,7 +333,10 @@ impl Stream {
                 break;
             };
             if packet.track_id == self.track_id && self.decode(&packet) {
-                return Ok(Some((self.found.rate_hz, &self.block)));
+                return Ok(Some(Block {
+                    rate_hz: self.found.rate_hz,
+                    planes: &self.block,
+                }));
             }
         }
         self.done = true;

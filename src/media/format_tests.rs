@@ -61,10 +61,10 @@ fn hear(path: &Path) -> (u32, Vec<Vec<f32>>) {
     };
     let mut planes: Vec<Vec<f32>> = Vec::new();
     let mut rate = 0;
-    while let Some((rate_hz, block)) = stream.next_block().unwrap() {
-        rate = rate_hz;
-        planes.resize(block.len(), Vec::new());
-        for (all, plane) in planes.iter_mut().zip(block) {
+    while let Some(block) = stream.next_block().unwrap() {
+        rate = block.rate_hz;
+        planes.resize(block.planes.len(), Vec::new());
+        for (all, plane) in planes.iter_mut().zip(block.planes) {
             all.extend_from_slice(plane);
         }
     }

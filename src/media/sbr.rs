@@ -120,7 +120,7 @@ mod tests {
             bits.extend([0; 12]);
             bits.extend([1, 1, 0, 0, 0, 0, 0]); // FIL, empty
             bits.extend([1, 1, 1]); // END
-            while bits.len() % 8 != 0 {
+            while !bits.len().is_multiple_of(8) {
                 bits.push(0);
             }
             let frame: Vec<u8> = bits

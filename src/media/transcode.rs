@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::MediaError;
-use super::decode::{self, Found, Opened};
+use super::decode::{self, Block, Found, Opened};
 use super::meter::Meter;
 use super::mp3::{self, Mp3Writer};
 use super::resample::Resampler;
@@ -63,7 +63,7 @@ fn run(input: &Path, job: Option<&TranscodeJob>) -> Result<TranscodeReport, Medi
         }
     };
     let mut desk: Option<Desk> = None;
-    while let Some((rate_hz, planes)) = stream.next_block()? {
+    while let Some(Block { rate_hz, planes }) = stream.next_block()? {
         let desk = match &mut desk {
             Some(desk) => desk,
             none => none.insert(Desk::new(rate_hz, planes.len(), job)?),
