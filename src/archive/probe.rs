@@ -112,7 +112,9 @@ pub(super) async fn of_bucket(archive: &S3Archive) -> Vec<ProbeFinding> {
             findings.push(skew_finding(archive.store_clock.skew_ms()));
             return findings;
         }
+        let is_bucket_missing = failure.code.as_deref() == Some("NoSuchBucket");
         let (code, what_to_do) = match failure.kind() {
+            _ if is_bucket_missing => ("bucket_missing", "make it, or mend [archive] bucket"),
             ArchiveErrorKind::Unavailable | ArchiveErrorKind::TimedOut => (
                 "archive_unreachable",
                 "check [archive] endpoint and the network; recordings wait meanwhile",
@@ -126,7 +128,7 @@ pub(super) async fn of_bucket(archive: &S3Archive) -> Vec<ProbeFinding> {
         };
         let what = format!("{} refused a probe: {failure}", archive.describe());
         findings.push(warn(code, what, what_to_do));
-        if failure.status.is_none() {
+        if failure.status.is_none() || is_bucket_missing {
             return findings;
         }
     }

@@ -6,6 +6,7 @@
 
 mod client;
 mod errors;
+mod lock;
 mod multipart;
 mod put;
 
@@ -21,7 +22,7 @@ use futures::stream::{self, BoxStream};
 pub use self::client::Patience;
 use self::client::StoreClock;
 pub(super) use self::errors::{Failure, chain};
-pub(super) use self::put::lock_headers;
+pub(super) use self::lock::lock_headers;
 use super::contract::{
     Archive, ArchiveError, ArchiveErrorKind, ByteRange, ObjectInfo, ObjectReader, ProbeFinding,
     Source, Stored, check_key,

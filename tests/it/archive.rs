@@ -60,29 +60,40 @@ async fn stores() -> Vec<Store> {
     all
 }
 
-/// Each run works under a prefix of its own and leaves what it made: archives do not delete.
-async fn configured_store() -> Option<Store> {
+/// The store in the environment, under a prefix of this run's own: archives do not delete.
+fn configured(bucket: &str) -> Option<serde_json::Value> {
     let setting = |name: &str| std::env::var(format!("CALLVAULT_TEST_S3_{name}")).ok();
-    let Some(endpoint) = setting("ENDPOINT") else {
-        let required = std::env::var("CALLVAULT_REQUIRE_SERVERS").is_ok_and(|v| v == "1");
-        assert!(!required, "CALLVAULT_TEST_S3_ENDPOINT is not set");
-        eprintln!("skipped: the store in CALLVAULT_TEST_S3_ENDPOINT (not set)");
-        return None;
-    };
-    let settings: Settings = serde_json::from_value(serde_json::json!({
+    Some(serde_json::json!({
         "kind": "s3",
-        "endpoint": endpoint,
-        "bucket": setting("BUCKET").expect("CALLVAULT_TEST_S3_BUCKET"),
+        "endpoint": setting("ENDPOINT")?,
+        "bucket": setting(bucket)?,
         "prefix": format!("it-{}/", new_id(SystemClock.now())),
         "access_key_id": setting("ACCESS_KEY").expect("CALLVAULT_TEST_S3_ACCESS_KEY"),
         "secret_access_key": setting("SECRET_KEY").expect("CALLVAULT_TEST_S3_SECRET_KEY"),
     }))
-    .unwrap();
+}
+
+async fn open_configured(settings: serde_json::Value) -> S3Archive {
+    let settings: Settings = serde_json::from_value(settings).unwrap();
     let clock: SharedClock = Arc::new(SystemClock);
-    let archive = S3Archive::open_with(&settings, clock, short_patience()).await;
+    S3Archive::open_with(&settings, clock, short_patience())
+        .await
+        .unwrap()
+}
+
+async fn configured_store() -> Option<Store> {
+    let Some(settings) = configured("BUCKET") else {
+        let required = std::env::var("CALLVAULT_REQUIRE_SERVERS").is_ok_and(|v| v == "1");
+        assert!(
+            !required,
+            "CALLVAULT_TEST_S3_ENDPOINT and _BUCKET are not set"
+        );
+        eprintln!("skipped: the store in CALLVAULT_TEST_S3_ENDPOINT (not set)");
+        return None;
+    };
     Some(Store {
         name: "configured",
-        archive: Arc::new(archive.unwrap()),
+        archive: Arc::new(open_configured(settings).await),
         file_of: None,
         is_atomic: false,
         _kept: Box::new(()),
@@ -470,6 +481,46 @@ async fn the_probe_finds_the_same_on_every_run_and_refuses_no_sound_store() {
         let taken = put(&*store.archive, "a/after", b"abd").await;
         assert_eq!(kind(taken), ArchiveErrorKind::Conflict, "{}", store.name);
     }
+}
+
+/// Needs a bucket with object lock, which s3s-fs cannot offer: `CALLVAULT_TEST_S3_LOCK_BUCKET` in the
+/// configured store (Ceph RGW has it).
+#[tokio::test]
+async fn objects_are_put_under_the_lock_that_is_configured() {
+    let Some(mut settings) = configured("LOCK_BUCKET") else {
+        eprintln!("skipped: no bucket with object lock in CALLVAULT_TEST_S3_LOCK_BUCKET");
+        return;
+    };
+    settings["object_lock"] = "governance".into();
+    settings["lock_for"] = "1d".into();
+    let archive = open_configured(settings).await;
+    let findings = archive.probe().await;
+    let refused = findings
+        .iter()
+        .filter(|found| found.severity == Severity::Refuse);
+    assert_eq!(refused.count(), 0, "{findings:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let (big, expected) = big_file(folder.path());
+    let small = folder.path().join("small");
+    std::fs::write(&small, b"abc").unwrap();
+    for (at, file, expected) in [
+        ("a/big", &big, expected),
+        ("a/small", &small, Fingerprint::of(b"abc")),
+    ] {
+        let (at, source) = (key(at), Source::File(file));
+        let stored = archive
+            .put(&at, source, &expected, "audio/wav")
+            .await
+            .unwrap();
+        let version = stored.version_id.expect("a lock comes with versions");
+        let proof = archive
+            .read_back(&at, Some(&version), &expected)
+            .await
+            .unwrap();
+        assert_eq!(proof.version_id(), Some(version.as_str()));
+    }
+    let conflict = put(&archive, "a/small", b"abd").await;
+    assert_eq!(kind(conflict), ArchiveErrorKind::Conflict);
 }
 
 #[tokio::test]

@@ -290,6 +290,16 @@ async fn a_clock_that_is_off_by_more_than_five_minutes_is_refused() {
 }
 
 #[tokio::test]
+async fn a_bucket_that_does_not_exist_is_said_and_nothing_else_is_asked() {
+    let faulty = faulty(s3_server().await).await;
+    let archive = faulty.server.archive("").await;
+    let missing = Fault::AnswerInstead(404, "NoSuchBucket");
+    faulty.always(Method::PUT, "probe-create", missing);
+    let codes: Vec<_> = archive.probe().await.iter().map(|f| f.code).collect();
+    assert_eq!(codes, ["bucket_missing"]);
+}
+
+#[tokio::test]
 async fn a_bucket_that_anybody_can_read_is_refused() {
     let (faulty, archive) = rig().await;
     faulty.always(Method::GET, "probe-create", Fault::AnswerInstead(200, ""));
@@ -317,6 +327,11 @@ async fn a_lock_that_is_asked_for_and_not_offered_is_refused() {
         Some(Severity::Refuse),
         "{findings:?}"
     );
+
+    // And whoever puts all the same is told: s3s-fs takes the headers and keeps nothing of them.
+    let error = put_bytes(&archive, b"abc").await.unwrap_err();
+    assert_eq!(error.advice(), RetryAdvice::Backoff);
+    assert!(error.to_string().contains("lock"), "{error}");
 }
 
 #[tokio::test]

@@ -8,5 +8,6 @@ mod config;
 mod decoder;
 mod egress;
 mod providers;
+mod spool;
 mod support;
 mod vendors;

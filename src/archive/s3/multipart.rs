@@ -5,7 +5,8 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPa
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::errors::Failure;
-use super::put::{Body, Sums, lock_headers};
+use super::lock::lock_headers;
+use super::put::{Body, Sums};
 use super::{Conditional, S3Archive, real_version};
 use crate::archive::contract::{ArchiveError, Stored};
 use crate::domain::keys::ObjectKey;

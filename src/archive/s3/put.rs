@@ -5,14 +5,15 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aws_sdk_s3::primitives::{ByteStream, DateTime, Length};
-use aws_sdk_s3::types::{ChecksumMode, ObjectLockMode};
+use aws_sdk_s3::primitives::{ByteStream, Length};
+use aws_sdk_s3::types::ChecksumMode;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use md5::Digest as _;
 
 use super::errors::Failure;
+use super::lock::{self, lock_headers};
 use super::{Conditional, S3Archive, SINGLE_PUT_BYTES, multipart, real_version};
 use crate::archive::contract::{ArchiveError, ArchiveErrorKind, Source, Stored};
 use crate::archive::settings::ObjectLock;
@@ -154,25 +155,20 @@ fn local_error(path: &Path, e: io::Error) -> ArchiveError {
     ArchiveError::new(ArchiveErrorKind::Other, what).with_source(e)
 }
 
-/// What the store protects an object with, as headers; nothing when no lock is configured.
-pub(in crate::archive) fn lock_headers(
-    archive: &S3Archive,
-) -> (Option<ObjectLockMode>, Option<DateTime>) {
-    let mode = match archive.lock {
-        ObjectLock::Off => return (None, None),
-        ObjectLock::Governance => ObjectLockMode::Governance,
-        ObjectLock::Compliance => ObjectLockMode::Compliance,
-    };
-    let until = archive
-        .store_clock
-        .clock()
-        .now()
-        .plus(archive.lock_for.unwrap_or_default());
-    (Some(mode), Some(DateTime::from_millis(until.ms())))
-}
-
 /// See [`crate::archive::contract::Archive::put`].
 pub(super) async fn put(
+    archive: &S3Archive,
+    key: &ObjectKey,
+    source: Source<'_>,
+    expected: &Fingerprint,
+    mime: &str,
+) -> Result<Stored, ArchiveError> {
+    let stored = put_or_find(archive, key, source, expected, mime).await?;
+    lock::ensure(archive, key, &stored).await?;
+    Ok(stored)
+}
+
+async fn put_or_find(
     archive: &S3Archive,
     key: &ObjectKey,
     source: Source<'_>,
