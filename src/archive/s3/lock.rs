@@ -47,7 +47,7 @@ pub(super) async fn ensure(
         .mode(ObjectLockRetentionMode::from(mode.as_str()))
         .retain_until_date(until)
         .build();
-    archive
+    let set = archive
         .client
         .put_object_retention()
         .bucket(&archive.bucket)
@@ -56,14 +56,17 @@ pub(super) async fn ensure(
         .retention(retention)
         .send()
         .await
-        .map_err(|e| Failure::of(e).into_error(format_args!("locking {key}")))?;
-    if is_locked(archive, key, stored, &mode).await? {
-        return Ok(());
-    }
+        .map_err(Failure::of);
+    let why = match set {
+        Ok(_) if is_locked(archive, key, stored, &mode).await? => return Ok(()),
+        Ok(_) => "it said yes and did nothing".to_owned(),
+        Err(failure) => failure.to_string(),
+    };
     let what = format!(
-        "the store keeps {key} without the lock that was asked for; use a bucket with object lock, or set \
-         [archive] object_lock = \"off\""
+        "the store keeps {key} without the lock that was asked for ({why}); use a bucket with object lock, \
+         or set [archive] object_lock = \"off\""
     );
+    // Never dropped: a person mends the bucket or the setting, and the recording waits for that.
     Err(ArchiveError::new(ArchiveErrorKind::Other, what).with_advice(RetryAdvice::Backoff))
 }
 
