@@ -25,6 +25,8 @@ const RATES_HZ: std::ops::RangeInclusive<u32> = 1_000..=384_000;
 const MAX_CHANNELS: usize = 32;
 /// Packets in a row that cannot be decoded before the rest is given up.
 const MAX_ERRORS_IN_A_ROW: u32 = 2_000;
+/// Streams one after the other in one file (chained Ogg) that are followed.
+const MAX_RESTARTS: u32 = 1_000;
 /// No call is longer; a file that decodes to more is a bomb or a stream that never ended.
 const MAX_SECONDS: u64 = 24 * 3600;
 
@@ -67,6 +69,7 @@ pub struct Stream {
     known_by_sniffing: bool,
     done: bool,
     errors_in_a_row: u32,
+    restarts: u32,
     packets: u64,
     found: Found,
 }
@@ -191,6 +194,7 @@ fn look(path: &Path) -> io::Result<Opened> {
         known_by_sniffing: sniffed.class == SniffClass::Audio,
         done: false,
         errors_in_a_row: 0,
+        restarts: 0,
         packets: 0,
         found,
     })))
@@ -363,7 +367,8 @@ impl Stream {
                 }
                 // Chained Ogg: the next stream may be of the same kind.
                 Err(Error::ResetRequired) => {
-                    if !self.restart() {
+                    self.restarts += 1;
+                    if self.restarts > MAX_RESTARTS || !self.restart() {
                         self.found.format_changed = true;
                         return Ok(None);
                     }

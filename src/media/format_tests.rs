@@ -461,6 +461,25 @@ fn an_mp3_in_a_wav_is_decoded() {
 }
 
 #[test]
+fn streams_that_were_joined_are_followed_or_noted() {
+    let read = |name| std::fs::read(fixture(name)).unwrap();
+    let ogg = read("vorbis-16k-mono.ogg");
+    let chained = make_bytes(&[&ogg[..], &ogg].concat());
+    assert_eq!(
+        (frames(&chained), &chained.report.notes[..]),
+        (48_000, &[][..])
+    );
+    // Two rates in one MP3: what can be had of the first, and a word about the rest.
+    let joined = make_bytes(&[read("mp3-16k-mono-noxing.mp3"), read("mp3-8k-mono.mp3")].concat());
+    assert!(
+        (23_000..27_000).contains(&frames(&joined)),
+        "{}",
+        frames(&joined)
+    );
+    assert!(!joined.report.notes.is_empty());
+}
+
+#[test]
 fn the_same_input_makes_the_same_bytes() {
     let path = fixture("mp3-44k-joint-stereo-vbr.mp3");
     let (one, two) = (make(&path), make(&path));
