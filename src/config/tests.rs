@@ -1,4 +1,4 @@
-//! The configuration against mistakes: each is refused with what, where and what to do.
+//! The example in `deploy/`: it is a configuration, its defaults are the defaults, and no key is left out.
 
 use std::collections::BTreeSet;
 

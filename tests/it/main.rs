@@ -7,6 +7,7 @@ mod arrows;
 mod config;
 mod decoder;
 mod egress;
+mod egress_bodies;
 mod providers;
 mod spool;
 mod support;
