@@ -3,8 +3,7 @@
 //! A directory, an S3 server in this process, and the store that `CALLVAULT_TEST_S3_ENDPOINT` (with
 //! `_ACCESS_KEY`, `_SECRET_KEY`, `_BUCKET`) names. With `CALLVAULT_REQUIRE_SERVERS=1` its absence is a failure.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +13,6 @@ use callvault::archive::contract::{
 use callvault::archive::disk::DiskArchive;
 use callvault::archive::marker::{read_marker, read_or_create_marker};
 use callvault::archive::open_archive;
-use callvault::archive::s3::S3Archive;
 use callvault::archive::settings::Settings;
 use callvault::domain::clock::{Clock as _, SharedClock, SystemClock};
 use callvault::domain::digest::Fingerprint;
@@ -22,14 +20,16 @@ use callvault::domain::ids::new_id;
 use callvault::domain::keys::ObjectKey;
 use futures::StreamExt as _;
 
-use crate::support::s3::{s3_server, short_patience};
+use crate::support::s3::{big_file, configured, open_configured, s3_server};
+
+type FileOf = Box<dyn Fn(&str) -> PathBuf>;
 
 /// A store and what a test may do behind its back.
 struct Store {
     name: &'static str,
     archive: Arc<dyn Archive>,
     /// Where the bytes of a key really lie, when that can be reached.
-    file_of: Option<Box<dyn Fn(&str) -> PathBuf>>,
+    file_of: Option<FileOf>,
     /// Whether a name that is taken stays taken when two write at once. s3s-fs looks, then writes.
     is_atomic: bool,
     _kept: Box<dyn std::any::Any>,
@@ -58,27 +58,6 @@ async fn stores() -> Vec<Store> {
     let mut all = vec![disk, s3];
     all.extend(configured_store().await);
     all
-}
-
-/// The store in the environment, under a prefix of this run's own: archives do not delete.
-fn configured(bucket: &str) -> Option<serde_json::Value> {
-    let setting = |name: &str| std::env::var(format!("CALLVAULT_TEST_S3_{name}")).ok();
-    Some(serde_json::json!({
-        "kind": "s3",
-        "endpoint": setting("ENDPOINT")?,
-        "bucket": setting(bucket)?,
-        "prefix": format!("it-{}/", new_id(SystemClock.now())),
-        "access_key_id": setting("ACCESS_KEY").expect("CALLVAULT_TEST_S3_ACCESS_KEY"),
-        "secret_access_key": setting("SECRET_KEY").expect("CALLVAULT_TEST_S3_SECRET_KEY"),
-    }))
-}
-
-async fn open_configured(settings: serde_json::Value) -> S3Archive {
-    let settings: Settings = serde_json::from_value(settings).unwrap();
-    let clock: SharedClock = Arc::new(SystemClock);
-    S3Archive::open_with(&settings, clock, short_patience())
-        .await
-        .unwrap()
 }
 
 async fn configured_store() -> Option<Store> {
@@ -379,27 +358,6 @@ async fn of_many_that_put_at_once_all_agree_or_conflict() {
                 .all(|kind| kind == ArchiveErrorKind::Conflict)
         );
     }
-}
-
-/// 70 MiB that no store can compress away or take for a run of zeros.
-fn big_file(folder: &Path) -> (PathBuf, Fingerprint) {
-    let path = folder.join("big");
-    let mut file = std::io::BufWriter::new(std::fs::File::create(&path).unwrap());
-    let mut hasher = callvault::domain::digest::Hasher::new();
-    let mut state = 1_u64;
-    for _ in 0..70 {
-        let mut piece = Vec::with_capacity(1 << 20);
-        while piece.len() < 1 << 20 {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            piece.extend_from_slice(&state.to_be_bytes());
-        }
-        hasher.update(&piece);
-        file.write_all(&piece).unwrap();
-    }
-    file.flush().unwrap();
-    (path, hasher.finish())
 }
 
 #[tokio::test]

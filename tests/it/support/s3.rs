@@ -1,11 +1,14 @@
 //! An S3 server in this process (s3s-fs: strict about signatures and checksums, no versions, no lock).
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use callvault::archive::s3::{Patience, S3Archive};
 use callvault::archive::settings::Settings;
-use callvault::domain::clock::{SharedClock, SystemClock};
+use callvault::domain::clock::{Clock as _, SharedClock, SystemClock};
+use callvault::domain::digest::Fingerprint;
+use callvault::domain::ids::new_id;
 use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
@@ -87,4 +90,46 @@ pub fn short_patience() -> Patience {
         first_wait: std::time::Duration::from_millis(10),
         ..Patience::default()
     }
+}
+
+/// The store in the environment, under a prefix of this run's own: archives do not delete.
+pub fn configured(bucket: &str) -> Option<serde_json::Value> {
+    let setting = |name: &str| std::env::var(format!("CALLVAULT_TEST_S3_{name}")).ok();
+    Some(serde_json::json!({
+        "kind": "s3",
+        "endpoint": setting("ENDPOINT")?,
+        "bucket": setting(bucket)?,
+        "prefix": format!("it-{}/", new_id(SystemClock.now())),
+        "access_key_id": setting("ACCESS_KEY").expect("CALLVAULT_TEST_S3_ACCESS_KEY"),
+        "secret_access_key": setting("SECRET_KEY").expect("CALLVAULT_TEST_S3_SECRET_KEY"),
+    }))
+}
+
+pub async fn open_configured(settings: serde_json::Value) -> S3Archive {
+    let settings: Settings = serde_json::from_value(settings).unwrap();
+    let clock: SharedClock = Arc::new(SystemClock);
+    S3Archive::open_with(&settings, clock, short_patience())
+        .await
+        .unwrap()
+}
+
+/// 70 MiB that no store can compress away or take for a run of zeros.
+pub fn big_file(folder: &Path) -> (PathBuf, Fingerprint) {
+    let path = folder.join("big");
+    let mut file = std::io::BufWriter::new(std::fs::File::create(&path).unwrap());
+    let mut hasher = callvault::domain::digest::Hasher::new();
+    let mut state = 1_u64;
+    for _ in 0..70 {
+        let mut piece = Vec::with_capacity(1 << 20);
+        while piece.len() < 1 << 20 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            piece.extend_from_slice(&state.to_be_bytes());
+        }
+        hasher.update(&piece);
+        file.write_all(&piece).unwrap();
+    }
+    file.flush().unwrap();
+    (path, hasher.finish())
 }
