@@ -1,1 +1,19 @@
+//! The tables: columns and nothing else. The database room turns them into domain types.
+//!
+//! Times are UTC milliseconds (`*_at_ms`), ids are UUIDs, JSON is text.
 
+pub mod archive_object;
+pub mod audit_event;
+pub mod call;
+pub mod call_alias;
+pub mod call_leg;
+pub mod door_counter;
+pub mod installation;
+pub mod notice;
+pub mod notice_link;
+pub mod recording;
+pub mod recording_alias;
+pub mod recording_event;
+pub mod schedule_run;
+pub mod search_key;
+pub mod source_seen;

@@ -1,3 +1,30 @@
-//! The only room with SQL: one file per table group.
+//! The only room with SQL: one file per table group, rows in and `domain` types out.
+//!
+//! What a newcomer gets wrong: every write after a claim goes through the lease (`lease_token`), and
+//! zero rows touched is [`DbError::is_lease_lost`]: stop at once. Which database it is only
+//! `connect`, `lease` and `search` know; everything else is SQL that both take.
 
+pub mod audit;
+mod batch;
+mod calls;
+pub mod connect;
+pub mod error;
+mod installation;
+pub mod lease;
+pub mod notices;
+mod objects;
+pub mod readings;
+pub mod rebuild;
+pub mod recordings;
+mod rows;
+pub mod schedule;
+pub mod search;
 pub mod settings;
+mod settle;
+pub mod show;
+mod sql;
+mod status;
+mod words;
+
+pub use connect::{Database, Step};
+pub use error::{DbError, DbErrorKind};

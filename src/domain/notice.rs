@@ -7,7 +7,7 @@ use super::clock::Timestamp;
 use super::digest::Sha256;
 
 /// How a notice came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Door {
     Push,

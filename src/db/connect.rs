@@ -1,0 +1,363 @@
+//! Opens the database: SQLite beside the program, or PostgreSQL; brings its schema up; tells the time difference.
+//!
+//! SQLite has one writer connection, whose transactions begin immediate: sqlx would begin deferred,
+//! and a transaction that reads first and writes later is then refused at once, whatever
+//! `busy_timeout` says. Readers have connections of their own and never wait for the writer (WAL).
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use migration::{Migrator, MigratorTrait};
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sea_orm::sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
+    SqlxPostgresConnector, SqlxSqliteConnector, TransactionOptions, TransactionTrait,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::clock::{SharedClock, Timestamp};
+use crate::domain::secret::Secret;
+
+use super::batch::Batcher;
+use super::error::{DbError, DbErrorKind};
+use super::sql::{all, one, vals};
+
+const BUSY: Duration = Duration::from_secs(5);
+const ACQUIRE: Duration = Duration::from_secs(10);
+const READERS: u32 = 4;
+const POSTGRES_CONNECTIONS: u32 = 16;
+/// Any number, the same in every version: the lock that migrations run under.
+const MIGRATION_LOCK: i64 = 0x63_616c_6c76_6c74;
+
+/// `[database]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// `sqlite://path` (relative to the configuration's folder) or `postgres://...`. A secret, for it
+    /// may hold a password.
+    pub url: Secret,
+    /// Default: true on SQLite, false on PostgreSQL.
+    pub auto_migrate: Option<bool>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            url: Secret::new("sqlite://callvault-data/callvault.db"),
+            auto_migrate: None,
+        }
+    }
+}
+
+impl Settings {
+    /// The database without user and password, for messages.
+    pub fn shown(&self) -> String {
+        crate::domain::reading::masked_url(self.url.expose())
+    }
+}
+
+/// A step of the schema.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    pub name: String,
+    pub applied: bool,
+}
+
+/// The index. Cheap to clone; all clones share the connections and the notice writer.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pub(super) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub writer: DatabaseConnection,
+    pub reader: DatabaseConnection,
+    pub clock: SharedClock,
+    pub batcher: Batcher,
+}
+
+impl Database {
+    /// Opens the database with a current schema.
+    ///
+    /// Creates an SQLite file (readable by its owner only) and its folder. Steps that are missing are
+    /// applied when `auto_migrate` says so and are an error of kind `Schema` otherwise.
+    pub async fn connect(
+        settings: &Settings,
+        base_dir: &Path,
+        clock: SharedClock,
+    ) -> Result<Self, DbError> {
+        let db = Self::connect_for_migration(settings, base_dir, clock).await?;
+        let is_sqlite = db.inner.writer.get_database_backend() == DbBackend::Sqlite;
+        let missing = db.pending().await?;
+        if missing > 0 {
+            if !settings.auto_migrate.unwrap_or(is_sqlite) {
+                return Err(DbError::new(
+                    DbErrorKind::Schema,
+                    format!(
+                        "the schema of {} lacks {missing} steps: run `callvault migrate up`",
+                        settings.shown()
+                    ),
+                ));
+            }
+            db.migrate_up().await?;
+        }
+        Ok(db)
+    }
+
+    /// Opens the database whatever its schema is: for `migrate` and `check`.
+    pub async fn connect_for_migration(
+        settings: &Settings,
+        base_dir: &Path,
+        clock: SharedClock,
+    ) -> Result<Self, DbError> {
+        let url = settings.url.expose();
+        let (writer, reader) = if let Some(path) = url.strip_prefix("sqlite://") {
+            open_sqlite(&base_dir.join(path)).await?
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let pool = open_postgres(url).await.map_err(|error| {
+                let error = DbError::from(error);
+                DbError::new(
+                    error.kind(),
+                    format!("cannot connect to {}: {error}", settings.shown()),
+                )
+            })?;
+            (pool.clone(), pool)
+        } else {
+            return Err(DbError::new(
+                DbErrorKind::Other,
+                format!(
+                    "{} is no database that this version knows: write sqlite://path or postgres://...",
+                    settings.shown()
+                ),
+            ));
+        };
+        let batcher = Batcher::start(writer.clone());
+        Ok(Self {
+            inner: Arc::new(Inner {
+                writer,
+                reader,
+                clock,
+                batcher,
+            }),
+        })
+    }
+
+    /// Applies every step that is missing, all or none, under a lock.
+    pub async fn migrate_up(&self) -> Result<(), DbError> {
+        self.migrate(None).await
+    }
+
+    /// Applies the next `steps` steps.
+    pub async fn migrate(&self, steps: Option<u32>) -> Result<(), DbError> {
+        // Immediate on SQLite: a second process waits here, and then finds nothing left to do.
+        let txn = self.begin().await?;
+        if txn.get_database_backend() == DbBackend::Postgres {
+            one(
+                &txn,
+                "select pg_advisory_xact_lock($1)::text",
+                vals![MIGRATION_LOCK],
+            )
+            .await?;
+        }
+        refuse_newer(&txn).await?;
+        Migrator::up(&txn, steps).await.map_err(|error| {
+            let error = DbError::from(error);
+            match error.kind() {
+                DbErrorKind::Other => DbError::new(
+                    DbErrorKind::Schema,
+                    format!("cannot bring the schema up: {error}"),
+                ),
+                _ => error,
+            }
+        })?;
+        txn.commit().await?;
+        Ok(())
+    }
+
+    /// Every step that this version knows, in order. A schema of a newer version is refused.
+    pub async fn migration_status(&self) -> Result<Vec<Step>, DbError> {
+        refuse_newer(&self.inner.reader).await?;
+        let applied = applied(&self.inner.reader).await?;
+        Ok(Migrator::migrations()
+            .iter()
+            .map(|step| Step {
+                name: step.name().to_owned(),
+                applied: applied.iter().any(|name| name == step.name()),
+            })
+            .collect())
+    }
+
+    async fn pending(&self) -> Result<usize, DbError> {
+        let steps = self.migration_status().await?;
+        Ok(steps.iter().filter(|step| !step.applied).count())
+    }
+
+    /// One answer from the database.
+    pub async fn ping(&self) -> Result<(), DbError> {
+        one(&self.inner.reader, "select 1", vec![]).await?;
+        Ok(())
+    }
+
+    /// This process's clock minus the database's, in milliseconds; 0 on SQLite, which has no clock of
+    /// its own.
+    pub async fn clock_offset_ms(&self) -> Result<i64, DbError> {
+        if self.inner.reader.get_database_backend() != DbBackend::Postgres {
+            return Ok(0);
+        }
+        let before = self.inner.clock.now();
+        let row = one(
+            &self.inner.reader,
+            "select cast(extract(epoch from clock_timestamp()) * 1000 as bigint)",
+            vec![],
+        )
+        .await?;
+        let after = self.inner.clock.now();
+        let theirs: i64 = row.map_or(Ok(before.ms()), |row| row.try_get_by_index(0))?;
+        let ours = before.plus_ms(after.since_ms(before) / 2);
+        Ok(ours.since_ms(Timestamp::from_ms(theirs)))
+    }
+
+    /// `sqlite` or `postgres`.
+    pub fn backend_name(&self) -> &'static str {
+        match self.inner.writer.get_database_backend() {
+            DbBackend::Postgres => "postgres",
+            _ => "sqlite",
+        }
+    }
+
+    /// A transaction that may write. Nothing but the database is awaited while it is open.
+    pub(super) async fn begin(&self) -> Result<DatabaseTransaction, DbError> {
+        begin(&self.inner.writer).await
+    }
+
+    pub(super) fn writer(&self) -> &DatabaseConnection {
+        &self.inner.writer
+    }
+
+    pub(super) fn reader(&self) -> &DatabaseConnection {
+        &self.inner.reader
+    }
+}
+
+pub(super) async fn begin(writer: &DatabaseConnection) -> Result<DatabaseTransaction, DbError> {
+    let options = TransactionOptions {
+        sqlite_transaction_mode: (writer.get_database_backend() == DbBackend::Sqlite)
+            .then_some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    Ok(writer.begin_with_options(options).await?)
+}
+
+/// Locks the rows of a `select` until the transaction ends. SQLite has one writer and needs no lock.
+pub(super) fn for_update<C: ConnectionTrait>(c: &C) -> &'static str {
+    match c.get_database_backend() {
+        DbBackend::Postgres => " for update",
+        _ => "",
+    }
+}
+
+async fn applied<C: ConnectionTrait>(c: &C) -> Result<Vec<String>, DbError> {
+    let exists = match c.get_database_backend() {
+        DbBackend::Postgres => {
+            "select 1 from pg_tables where schemaname = current_schema() and tablename = 'seaql_migrations'"
+        }
+        _ => "select 1 from sqlite_master where type = 'table' and name = 'seaql_migrations'",
+    };
+    if one(c, exists, vec![]).await?.is_none() {
+        return Ok(Vec::new());
+    }
+    all(c, "select version from seaql_migrations order by version", vec![])
+        .await?
+        .iter()
+        .map(|row| row.try_get_by_index(0).map_err(DbError::from))
+        .collect()
+}
+
+async fn refuse_newer<C: ConnectionTrait>(c: &C) -> Result<(), DbError> {
+    let known = Migrator::migrations();
+    match applied(c)
+        .await?
+        .into_iter()
+        .find(|name| !known.iter().any(|step| step.name() == name))
+    {
+        None => Ok(()),
+        Some(name) => Err(DbError::new(
+            DbErrorKind::Schema,
+            format!(
+                "the schema has step {name}, which this version does not know: the database was used by a newer callvault"
+            ),
+        )),
+    }
+}
+
+async fn open_sqlite(path: &Path) -> Result<(DatabaseConnection, DatabaseConnection), DbError> {
+    create_file(path).map_err(|error| {
+        DbError::new(
+            DbErrorKind::Unavailable,
+            format!("cannot open the database file {}: {error}", path.display()),
+        )
+    })?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY)
+        .foreign_keys(true)
+        .statement_cache_capacity(256);
+    let shown = |error: sea_orm::sqlx::Error| {
+        let error = DbError::from(error);
+        DbError::new(
+            error.kind(),
+            format!("cannot open the database file {}: {error}", path.display()),
+        )
+    };
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(ACQUIRE)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_with(options.clone())
+        .await
+        .map_err(shown)?;
+    let reader = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(ACQUIRE)
+        .test_before_acquire(false)
+        .connect_lazy_with(options.pragma("query_only", "on"));
+    Ok((
+        SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
+        SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
+    ))
+}
+
+/// The file for its owner alone; SQLite gives its companions the same rights.
+fn create_file(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    if let Some(folder) = path.parent().filter(|p| *p != PathBuf::new()) {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map(|_| ())
+}
+
+async fn open_postgres(url: &str) -> Result<DatabaseConnection, sea_orm::sqlx::Error> {
+    let options = PgConnectOptions::from_str(url)?.application_name("callvault");
+    let pool = PgPoolOptions::new()
+        .max_connections(POSTGRES_CONNECTIONS)
+        .acquire_timeout(ACQUIRE)
+        .connect_with(options)
+        .await?;
+    Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
+}
