@@ -272,11 +272,15 @@ async fn applied<C: ConnectionTrait>(c: &C) -> Result<Vec<String>, DbError> {
     if one(c, exists, vec![]).await?.is_none() {
         return Ok(Vec::new());
     }
-    all(c, "select version from seaql_migrations order by version", vec![])
-        .await?
-        .iter()
-        .map(|row| row.try_get_by_index(0).map_err(DbError::from))
-        .collect()
+    all(
+        c,
+        "select version from seaql_migrations order by version",
+        vec![],
+    )
+    .await?
+    .iter()
+    .map(|row| row.try_get_by_index(0).map_err(DbError::from))
+    .collect()
 }
 
 async fn refuse_newer<C: ConnectionTrait>(c: &C) -> Result<(), DbError> {

@@ -126,14 +126,25 @@ impl Database {
                 list(5, sources.len()),
                 skip_locked(self.writer())
             );
-            let values =
-                claim_values(now, now.plus(lease), instance, limit - leases.len(), sources);
+            let values = claim_values(
+                now,
+                now.plus(lease),
+                instance,
+                limit - leases.len(),
+                sources,
+            );
             let mut claimed = Vec::new();
             for row in all(self.writer(), sql, values).await? {
                 let recording_id: Uuid = row.try_get_by_index(0)?;
                 let token: i64 = row.try_get_by_index(1)?;
                 let deadline: i64 = row.try_get_by_index(2)?;
-                claimed.push((deadline, Lease { recording_id, token }));
+                claimed.push((
+                    deadline,
+                    Lease {
+                        recording_id,
+                        token,
+                    },
+                ));
             }
             // `returning` promises no order.
             claimed.sort_by_key(|(deadline, lease)| (*deadline, lease.recording_id));

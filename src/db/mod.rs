@@ -4,6 +4,7 @@
 //! zero rows touched is [`DbError::is_lease_lost`]: stop at once. Which database it is only
 //! `connect`, `lease` and `search` know; everything else is SQL that both take.
 
+mod announce;
 pub mod audit;
 mod batch;
 mod calls;
@@ -23,7 +24,7 @@ pub mod settings;
 mod settle;
 pub mod show;
 mod sql;
-mod status;
+pub mod status;
 mod words;
 
 pub use connect::{Database, Step};

@@ -107,7 +107,8 @@ impl Database {
 
     /// No notice waits to be read, of whatever source.
     pub async fn all_notices_read(&self) -> Result<bool, DbError> {
-        let waiting = "select count(*) from (select 1 from notice where result = 'waiting' limit 1) w";
+        let waiting =
+            "select count(*) from (select 1 from notice where result = 'waiting' limit 1) w";
         Ok(count(self.reader(), waiting, vec![]).await? == 0)
     }
 

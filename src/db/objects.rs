@@ -48,7 +48,10 @@ impl Database {
         call_ids.dedup();
         let calls: Vec<entity::call::Model> = models(
             c,
-            format!("select * from call where call_id in {}", list(1, call_ids.len())),
+            format!(
+                "select * from call where call_id in {}",
+                list(1, call_ids.len())
+            ),
             of(&call_ids),
         )
         .await?;
@@ -86,9 +89,10 @@ impl Database {
         }
         let mut loaded = HashMap::new();
         for row in found {
-            let (call, arrived) = facts.get(&row.call_id).cloned().ok_or_else(|| {
-                DbError::unknown("call", row.call_id)
-            })?;
+            let (call, arrived) = facts
+                .get(&row.call_id)
+                .cloned()
+                .ok_or_else(|| DbError::unknown("call", row.call_id))?;
             let whole = Loaded {
                 row: rows::recording(row, call, arrived, now)?,
                 objects: Vec::new(),
@@ -141,7 +145,11 @@ impl Database {
                 lease.recording_id,
                 lease.token,
                 after.as_str(),
-                if state == after { row.state_since_ms } else { now.ms() },
+                if state == after {
+                    row.state_since_ms
+                } else {
+                    now.ms()
+                },
                 folder.as_str()
             ],
         )
@@ -185,7 +193,11 @@ impl Database {
             &txn,
             "select verified_at_ms, sha256 from archive_object \
              where recording_id = $1 and role = $2 and object_key = $3",
-            vals![lease.recording_id, object.role.as_str(), object.key.as_str()],
+            vals![
+                lease.recording_id,
+                object.role.as_str(),
+                object.key.as_str()
+            ],
         )
         .await?;
         if let Some(existing) = existing {
@@ -310,8 +322,22 @@ impl Database {
         let row = guarded(&txn, lease).await?;
         let state = rows::state(&row.state)?;
         let after = step(state, Event::Publish)?;
-        verify(&txn, lease.recording_id, original, Some(Role::Original), now).await?;
-        verify(&txn, lease.recording_id, manifest, Some(Role::Manifest), now).await?;
+        verify(
+            &txn,
+            lease.recording_id,
+            original,
+            Some(Role::Original),
+            now,
+        )
+        .await?;
+        verify(
+            &txn,
+            lease.recording_id,
+            manifest,
+            Some(Role::Manifest),
+            now,
+        )
+        .await?;
         let recheck = notes.iter().any(|n| n == note::SHORT) && !row.recheck_planned;
         exec(
             &txn,
@@ -328,7 +354,11 @@ impl Database {
                 true,
                 WorkClass::Access as i64,
                 rows::text(&notes),
-                if recheck { Some(now.plus_ms(RECHECK_AFTER_MS).ms()) } else { row.recheck_at_ms },
+                if recheck {
+                    Some(now.plus_ms(RECHECK_AFTER_MS).ms())
+                } else {
+                    row.recheck_at_ms
+                },
                 row.recheck_planned || recheck
             ],
         )
@@ -395,7 +425,10 @@ pub(super) async fn legs_of<C: ConnectionTrait>(
 ) -> Result<HashMap<Uuid, Vec<LegFacts>>, DbError> {
     let legs: Vec<entity::call_leg::Model> = models(
         c,
-        format!("select * from call_leg where call_id in {}", list(1, call_ids.len())),
+        format!(
+            "select * from call_leg where call_id in {}",
+            list(1, call_ids.len())
+        ),
         call_ids.iter().map(|id| Value::from(*id)).collect(),
     )
     .await?;
@@ -481,7 +514,10 @@ async fn verify<C: ConnectionTrait>(
         format!(
             "update archive_object set verified_at_ms = $5, version_id = coalesce($6, version_id) \
              where recording_id = $1 and object_key = $2 and sha256 = $3 and size_bytes = $4{}",
-            role.map_or(String::new(), |role| format!(" and role = '{}'", role.as_str()))
+            role.map_or(String::new(), |role| format!(
+                " and role = '{}'",
+                role.as_str()
+            ))
         ),
         vals![
             recording_id,
@@ -496,7 +532,10 @@ async fn verify<C: ConnectionTrait>(
     if touched == 0 {
         return Err(DbError::new(
             DbErrorKind::Conflict,
-            format!("no object row of this recording means what was read back from {}", proof.key()),
+            format!(
+                "no object row of this recording means what was read back from {}",
+                proof.key()
+            ),
         ));
     }
     Ok(())

@@ -1,1 +1,229 @@
-//! rebuild
+//! Rows made again from manifests, in a database that has none.
+
+use sea_orm::DatabaseTransaction;
+
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::new_id;
+use crate::domain::manifest::Manifest;
+use crate::domain::proof::ArchiveProof;
+use crate::domain::recording::{Role, State};
+
+use super::Database;
+use super::announce::{write_names, write_new};
+use super::calls::{self, Merged, Origin};
+use super::error::DbError;
+use super::objects::record;
+use super::rows;
+use super::sql::{count, exec, models, one, vals};
+
+impl Database {
+    pub async fn count_recordings(&self) -> Result<u64, DbError> {
+        count(self.reader(), "select count(*) from recording", vec![]).await
+    }
+
+    /// The rows that the newest manifest of a recording describes: equal call, leg, recording, object,
+    /// alias and search rows. `manifests` are all its manifests by number, as read back. A recording
+    /// that is there already is left alone.
+    pub async fn insert_manifest(
+        &self,
+        manifest: &Manifest,
+        manifests: &[(u32, ArchiveProof)],
+        now: Timestamp,
+    ) -> Result<(), DbError> {
+        let recording_id = manifest.recording.recording_id;
+        let txn = self.begin().await?;
+        let known = "select 1 from recording where recording_id = $1";
+        if one(&txn, known, vals![recording_id]).await?.is_some() {
+            return Ok(());
+        }
+        let call = insert_call(&txn, manifest, now).await?;
+        let row = row_of(manifest, &call, now);
+        write_new(&txn, &row).await?;
+        let names = &manifest.recording.aliases;
+        write_names(&txn, &manifest.source, &call, &row, names).await?;
+        exec(
+            &txn,
+            "update call set has_recording = $2 where call_id = $1",
+            vals![call.call_id, true],
+        )
+        .await?;
+        for (i, sha256) in manifest.notices.iter().enumerate() {
+            // The manifest tells their order, not when each came.
+            let at = manifest.recording.arrived_at.ms() + i64::try_from(i).unwrap_or(0);
+            exec(
+                &txn,
+                "insert into notice_link (subject_id, sha256, arrived_at_ms) values ($1, $2, $3) \
+                 on conflict (subject_id, sha256) do nothing",
+                vals![recording_id, sha256.as_bytes().to_vec(), at],
+            )
+            .await?;
+        }
+        insert_objects(&txn, manifest, manifests, now).await?;
+        record(
+            &txn,
+            recording_id,
+            None,
+            State::Archived,
+            Some("rebuilt"),
+            now,
+        )
+        .await?;
+        txn.commit().await?;
+        Ok(())
+    }
+}
+
+async fn insert_call(
+    txn: &DatabaseTransaction,
+    manifest: &Manifest,
+    now: Timestamp,
+) -> Result<Merged, DbError> {
+    let origin = Origin {
+        source: &manifest.source,
+        kind: &manifest.kind,
+        arrived_at: manifest.call.arrived_at,
+        now,
+    };
+    let mut facts = manifest.call.facts.clone();
+    facts.legs.clone_from(&manifest.legs);
+    let there: Vec<entity::call::Model> = models(
+        txn,
+        "select * from call where call_id = $1",
+        vals![manifest.call.call_id],
+    )
+    .await?;
+    if there.is_empty() {
+        return calls::insert_as(txn, &origin, manifest.call.call_id, facts).await;
+    }
+    // Another recording of the same call: its manifest may be older or newer than the first one's.
+    calls::merge(txn, &origin, &facts).await
+}
+
+fn row_of(manifest: &Manifest, call: &Merged, now: Timestamp) -> entity::recording::Model {
+    let told = &manifest.recording;
+    // Manifest 0001 is written just before the recording is archived and cannot tell when.
+    let verified = manifest
+        .objects
+        .iter()
+        .filter(|object| object.role == Role::Original)
+        .filter_map(|object| object.verified_at)
+        .min();
+    let archived_at = told.archived_at.or(verified).unwrap_or(now);
+    let has_access = manifest.objects.iter().any(|o| o.role == Role::Access);
+    // Manifest 0001 comes before the access copy; any later one tells why there is none.
+    let access_due = !has_access && manifest.n <= 1;
+    entity::recording::Model {
+        recording_id: told.recording_id,
+        call_id: call.call_id,
+        source: manifest.source.clone(),
+        kind: manifest.kind.clone(),
+        provider_recording_id: told.provider_recording_id.clone(),
+        part: told.part.as_str().to_owned(),
+        handle: "null".to_owned(),
+        link_url: None,
+        link_url_until_ms: None,
+        link_renewable: false,
+        ready_after_ms: rows::ms(told.clocks.ready_after),
+        link_until_ms: rows::ms(told.clocks.link_until),
+        gone_at_ms: rows::ms(told.clocks.gone_at),
+        deadline_at_ms: told.clocks.deadline(told.arrived_at, false).ms(),
+        arrived_at_ms: told.arrived_at.ms(),
+        at_ms: call.at_ms,
+        found_by: "rebuild".to_owned(),
+        confirmed_at_ms: rows::ms(told.confirmed_at),
+        archived_at_ms: Some(archived_at.ms()),
+        state: State::Archived.as_str().to_owned(),
+        state_since_ms: archived_at.ms(),
+        reason: None,
+        evidence: None,
+        notes: rows::text(&told.notes),
+        folder: Some(manifest.folder.clone()),
+        facts_version: 1,
+        work_class: access_due.then_some(4),
+        available_at_ms: now.ms(),
+        lease_token: 0,
+        lease_owner: None,
+        attempts: 0,
+        lapses: 0,
+        not_ready_tries: 0,
+        failures: 0,
+        access_due,
+        access_tries: 0,
+        access_lapses: 0,
+        manifest_due: false,
+        recheck_at_ms: None,
+        recheck_planned: true,
+    }
+}
+
+async fn insert_objects(
+    txn: &DatabaseTransaction,
+    manifest: &Manifest,
+    manifests: &[(u32, ArchiveProof)],
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let recording_id = manifest.recording.recording_id;
+    let sql = "insert into archive_object (object_id, recording_id, role, n, object_key, size_bytes, sha256, \
+               mime, version_id, codec, sample_rate_hz, channels, duration_ms, created_at_ms, \
+               verified_at_ms, made_from, tool, settings, facts_version) \
+               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
+    for object in &manifest.objects {
+        exec(
+            txn,
+            sql,
+            vals![
+                object.object_id,
+                recording_id,
+                object.role.as_str(),
+                i64::from(object.n),
+                object.key.as_str(),
+                i64::try_from(object.bytes).unwrap_or(i64::MAX),
+                object.sha256.as_bytes().to_vec(),
+                object.mime.as_str(),
+                object.version_id.clone(),
+                object.codec.clone(),
+                object.sample_rate_hz.map(i64::from),
+                object.channels.map(i64::from),
+                object.duration_ms,
+                object.created_at.ms(),
+                // Manifest 0001 names the original a moment before its row says so.
+                rows::ms(object.verified_at)
+                    .or((object.role == Role::Original).then_some(now.ms())),
+                object.made_from.map(|sha256| sha256.as_bytes().to_vec()),
+                object.tool.clone(),
+                object.settings.as_ref().map(rows::text),
+                None::<i64>
+            ],
+        )
+        .await?;
+    }
+    for (n, proof) in manifests {
+        exec(
+            txn,
+            sql,
+            vals![
+                new_id(now),
+                recording_id,
+                Role::Manifest.as_str(),
+                i64::from(*n),
+                proof.key().as_str(),
+                i64::try_from(proof.fingerprint().bytes).unwrap_or(i64::MAX),
+                proof.fingerprint().sha256.as_bytes().to_vec(),
+                "application/json",
+                proof.version_id().map(str::to_owned),
+                None::<String>,
+                None::<i64>,
+                None::<i64>,
+                None::<i64>,
+                now.ms(),
+                now.ms(),
+                None::<Vec<u8>>,
+                None::<String>,
+                None::<String>,
+                1_i64
+            ],
+        )
+        .await?;
+    }
+    Ok(())
+}

@@ -191,14 +191,24 @@ pub enum Settle {
         count: Count,
     },
     /// A person decides; tried again at `retry_at` all the same.
-    Quarantine { reason: String, retry_at: Timestamp },
-    Absent { reason: String },
-    Lost { reason: String, evidence: String },
+    Quarantine {
+        reason: String,
+        retry_at: Timestamp,
+    },
+    Absent {
+        reason: String,
+    },
+    Lost {
+        reason: String,
+        evidence: String,
+    },
     /// Nothing more to do now. An archived recording keeps what is due; any other is free again.
     Done,
     /// The access copy exists, or a note says why it never will.
     AccessDone,
-    AccessGaveUp { reason: String },
+    AccessGaveUp {
+        reason: String,
+    },
     AccessLater {
         at: Timestamp,
         reason: String,

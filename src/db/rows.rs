@@ -76,9 +76,9 @@ pub(super) fn notice(row: entity::notice::Model) -> Result<Notice, DbError> {
 pub(super) fn call_facts(facts: &str, legs: Vec<LegFacts>) -> Result<CallFacts, DbError> {
     let mut facts: CallFacts = json(facts)?;
     facts.legs = legs;
-    facts
-        .legs
-        .sort_by(|a, b| (a.started_at, &a.provider_leg_id).cmp(&(b.started_at, &b.provider_leg_id)));
+    facts.legs.sort_by(|a, b| {
+        (a.started_at, &a.provider_leg_id).cmp(&(b.started_at, &b.provider_leg_id))
+    });
     Ok(facts)
 }
 

@@ -156,7 +156,10 @@ pub(super) async fn locked(
 ) -> Result<Option<Row>, DbError> {
     let rows: Vec<Row> = models(
         txn,
-        format!("select * from recording where recording_id = $1{}", for_update(txn)),
+        format!(
+            "select * from recording where recording_id = $1{}",
+            for_update(txn)
+        ),
         vals![recording_id],
     )
     .await?;
@@ -253,7 +256,15 @@ pub(super) async fn write(
     if before.state != row.state {
         let from = rows::state(&before.state)?;
         let to = rows::state(&row.state)?;
-        record(txn, row.recording_id, Some(from), to, row.reason.as_deref(), now).await?;
+        record(
+            txn,
+            row.recording_id,
+            Some(from),
+            to,
+            row.reason.as_deref(),
+            now,
+        )
+        .await?;
     }
     Ok(())
 }

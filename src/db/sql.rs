@@ -16,7 +16,9 @@ pub(super) async fn exec<C: ConnectionTrait>(
     sql: impl Into<String>,
     values: Vec<Value>,
 ) -> Result<u64, DbError> {
-    Ok(c.execute_raw(statement(c, sql, values)).await?.rows_affected())
+    Ok(c.execute_raw(statement(c, sql, values))
+        .await?
+        .rows_affected())
 }
 
 pub(super) async fn all<C: ConnectionTrait>(

@@ -1,0 +1,624 @@
+//! An announced recording becomes a row, or adds to the row that has one of its names.
+
+use sea_orm::{DatabaseTransaction, Value};
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use crate::domain::clock::Timestamp;
+use crate::domain::deadlines::WorkClass;
+use crate::domain::ids::new_id;
+use crate::domain::reading::Announced;
+use crate::domain::recording::{Event, Part, State};
+
+use super::calls::{Merged, add_recording_word};
+use super::connect::for_update;
+use super::error::{DbError, DbErrorKind};
+use super::objects::{record, step};
+use super::readings::{Context, link};
+use super::rows;
+use super::settle::is_leased;
+use super::sql::{all, exec, list, models, vals};
+
+type Row = entity::recording::Model;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    New,
+    Changed,
+    Same,
+}
+
+const PLACEHOLDER: &str = "expected:";
+
+/// The name of a recording that is expected and was never announced; the first announcement of the
+/// call takes the row over.
+pub(super) fn placeholder(provider_call_id: &str) -> String {
+    format!("{PLACEHOLDER}{provider_call_id}")
+}
+
+/// Finds the recording by any of its names or makes it, and adds what is new.
+pub(super) async fn recording(
+    txn: &DatabaseTransaction,
+    context: &Context<'_>,
+    call: &Merged,
+    announced: &Announced,
+) -> Result<Outcome, DbError> {
+    let names = names(announced);
+    let mut found = find(txn, context.origin.source, call.call_id, &names).await?;
+    // The one that is furthest on stays; of equals the oldest.
+    found.sort_by_key(|row| (can_be_dropped(row), row.recording_id));
+    let outcome;
+    let row = match found.split_first() {
+        None => {
+            let row = fresh(context, call, announced);
+            insert(txn, context, &row).await?;
+            outcome = Outcome::New;
+            row
+        }
+        Some((before, others)) => {
+            let mut before = before.clone();
+            let mut row = before.clone();
+            for other in others {
+                if can_be_dropped(other) {
+                    absorb(&mut row, other)?;
+                    drop_into(txn, row.recording_id, other.recording_id).await?;
+                }
+            }
+            add(&mut row, context, announced)?;
+            // `merge` may have joined two calls since the row was made.
+            before.call_id = call.call_id;
+            row.call_id = call.call_id;
+            let new_names = unknown(txn, row.recording_id, &names).await?;
+            let now = context.origin.now;
+            outcome = update(txn, now, announced, &before, row.clone(), new_names).await?;
+            row
+        }
+    };
+    write_names(txn, context.origin.source, call, &row, &names).await?;
+    link(txn, context, row.recording_id).await?;
+    exec(
+        txn,
+        "update call set has_recording = $2, expect_until_ms = case when $3 then expect_until_ms \
+         else null end where call_id = $1 and (not has_recording or expect_until_ms is not null)",
+        vals![call.call_id, true, is_placeholder(&names)],
+    )
+    .await?;
+    Ok(outcome)
+}
+
+/// A fact of the call changed: archived recordings of it get a new manifest.
+pub(super) async fn facts_changed(
+    txn: &DatabaseTransaction,
+    call_id: Uuid,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    exec(
+        txn,
+        "update recording set facts_version = facts_version + 1 where call_id = $1",
+        vals![call_id],
+    )
+    .await?;
+    let archived: Vec<Row> = models(
+        txn,
+        "select * from recording where call_id = $1 and state = 'archived'",
+        vals![call_id],
+    )
+    .await?;
+    for mut row in archived {
+        manifest_due(&mut row, now);
+        exec(
+            txn,
+            "update recording set manifest_due = $2, work_class = $3, available_at_ms = $4 \
+             where recording_id = $1",
+            vals![
+                row.recording_id,
+                row.manifest_due,
+                row.work_class,
+                row.available_at_ms
+            ],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+fn is_placeholder(names: &[String]) -> bool {
+    names.iter().all(|name| name.starts_with(PLACEHOLDER))
+}
+
+fn names(announced: &Announced) -> Vec<String> {
+    let mut names: Vec<String> = announced
+        .aliases
+        .iter()
+        .filter(|name| !name.is_empty())
+        .cloned()
+        .collect();
+    if names.is_empty() {
+        names.push(match &announced.provider_recording_id {
+            Some(id) => format!("recording:{id}"),
+            None => format!(
+                "call:{}:{}",
+                announced.provider_call_id,
+                announced.part.as_str()
+            ),
+        });
+    }
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// By name, oldest first; else the call's placeholder. Locked.
+async fn find(
+    txn: &DatabaseTransaction,
+    source: &str,
+    call_id: Uuid,
+    names: &[String],
+) -> Result<Vec<Row>, DbError> {
+    let mut values = vals![source];
+    values.extend(names.iter().map(|name| Value::from(name.as_str())));
+    let by_name: Vec<Row> = models(
+        txn,
+        format!(
+            "select * from recording where recording_id in (select recording_id from recording_alias \
+             where source = $1 and alias in {}) order by recording_id{}",
+            list(2, names.len()),
+            for_update(txn)
+        ),
+        values,
+    )
+    .await?;
+    if !by_name.is_empty() {
+        return Ok(by_name);
+    }
+    models(
+        txn,
+        format!(
+            "select * from recording where call_id = $1 and not exists (select 1 from recording_alias a \
+             where a.recording_id = recording.recording_id and a.alias not like '{PLACEHOLDER}%') \
+             order by recording_id{}",
+            for_update(txn)
+        ),
+        vals![call_id],
+    )
+    .await
+}
+
+fn fresh(context: &Context<'_>, call: &Merged, announced: &Announced) -> Row {
+    let origin = &context.origin;
+    let now = origin.now;
+    let class = announced.class.unwrap_or(WorkClass::Live);
+    let ended = call.facts.ended_at.or(call.facts.started_at);
+    let kept_until = context
+        .source
+        .provider_keeps_ms
+        .map(|keeps| ended.unwrap_or(origin.arrived_at).plus_ms(keeps));
+    let mut clocks = announced.clocks;
+    clocks.gone_at = clocks.gone_at.or(kept_until);
+    if let Some(link) = &announced.link {
+        clocks.link_until = link.until.or(clocks.link_until);
+    }
+    let confirmed = announced.confirmed.then(|| origin.arrived_at.ms());
+    Row {
+        recording_id: new_id(now),
+        call_id: call.call_id,
+        source: origin.source.to_owned(),
+        kind: origin.kind.to_owned(),
+        provider_recording_id: announced.provider_recording_id.clone(),
+        part: announced.part.as_str().to_owned(),
+        handle: {
+            // United with itself: in the order that every later union keeps.
+            let mut handle = announced.handle.clone();
+            unite(&mut handle, &announced.handle);
+            handle.to_string()
+        },
+        link_url: announced.link.as_ref().map(|link| link.url.clone()),
+        link_url_until_ms: announced
+            .link
+            .as_ref()
+            .and_then(|link| rows::ms(link.until)),
+        link_renewable: context.source.link_renewable,
+        ready_after_ms: rows::ms(clocks.ready_after),
+        link_until_ms: rows::ms(clocks.link_until),
+        gone_at_ms: rows::ms(clocks.gone_at),
+        deadline_at_ms: clocks
+            .deadline(origin.arrived_at, context.source.link_renewable)
+            .ms(),
+        arrived_at_ms: origin.arrived_at.ms(),
+        at_ms: call.at_ms,
+        found_by: context.notice.notice.door.as_str().to_owned(),
+        confirmed_at_ms: confirmed,
+        archived_at_ms: None,
+        state: State::Pending.as_str().to_owned(),
+        state_since_ms: now.ms(),
+        reason: None,
+        evidence: None,
+        notes: "[]".to_owned(),
+        folder: None,
+        facts_version: 1,
+        work_class: Some(class as i64),
+        available_at_ms: clocks.ready_after.map_or(now, |ready| ready.max(now)).ms(),
+        lease_token: 0,
+        lease_owner: None,
+        attempts: 0,
+        lapses: 0,
+        not_ready_tries: 0,
+        failures: 0,
+        access_due: false,
+        access_tries: 0,
+        access_lapses: 0,
+        manifest_due: false,
+        recheck_at_ms: None,
+        recheck_planned: false,
+    }
+}
+
+async fn insert(
+    txn: &DatabaseTransaction,
+    context: &Context<'_>,
+    row: &Row,
+) -> Result<(), DbError> {
+    write_new(txn, row).await?;
+    let now = context.origin.now;
+    record(txn, row.recording_id, None, State::Pending, None, now).await
+}
+
+/// The row as it is; counters begin at zero.
+pub(super) async fn write_new(txn: &DatabaseTransaction, row: &Row) -> Result<(), DbError> {
+    exec(
+        txn,
+        "insert into recording (recording_id, call_id, source, kind, provider_recording_id, part, handle, \
+         link_url, link_url_until_ms, link_renewable, ready_after_ms, link_until_ms, gone_at_ms, \
+         deadline_at_ms, arrived_at_ms, at_ms, found_by, confirmed_at_ms, archived_at_ms, state, \
+         state_since_ms, notes, folder, facts_version, work_class, available_at_ms, access_due, manifest_due) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
+         $21, $22, $23, $24, $25, $26, $27, $28)",
+        vals![
+            row.recording_id,
+            row.call_id,
+            row.source.as_str(),
+            row.kind.as_str(),
+            row.provider_recording_id.clone(),
+            row.part.as_str(),
+            row.handle.as_str(),
+            row.link_url.clone(),
+            row.link_url_until_ms,
+            row.link_renewable,
+            row.ready_after_ms,
+            row.link_until_ms,
+            row.gone_at_ms,
+            row.deadline_at_ms,
+            row.arrived_at_ms,
+            row.at_ms,
+            row.found_by.as_str(),
+            row.confirmed_at_ms,
+            row.archived_at_ms,
+            row.state.as_str(),
+            row.state_since_ms,
+            row.notes.as_str(),
+            row.folder.clone(),
+            row.facts_version,
+            row.work_class,
+            row.available_at_ms,
+            row.access_due,
+            row.manifest_due
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Adds what the notice knows to the row. Facts of an archived recording change too, but for its
+/// address, which nobody needs any more.
+fn add(row: &mut Row, context: &Context<'_>, announced: &Announced) -> Result<(), DbError> {
+    let origin = &context.origin;
+    let archived = row.archived_at_ms.is_some();
+    row.arrived_at_ms = row.arrived_at_ms.min(origin.arrived_at.ms());
+    if row.provider_recording_id.is_none() {
+        row.provider_recording_id
+            .clone_from(&announced.provider_recording_id);
+    }
+    if Part::parse(&row.part) == Part::Unknown {
+        row.part = announced.part.as_str().to_owned();
+    }
+    let mut handle: Json = rows::json(&row.handle)?;
+    unite(&mut handle, &announced.handle);
+    row.handle = handle.to_string();
+    if !archived {
+        match &announced.link {
+            Some(link)
+                if row.link_url.is_none() || rows::ms(link.until) > row.link_url_until_ms =>
+            {
+                row.link_url = Some(link.url.clone());
+                row.link_url_until_ms = rows::ms(link.until);
+                row.link_until_ms = rows::ms(link.until).or(row.link_until_ms);
+            }
+            Some(_) => {}
+            None => {
+                row.link_until_ms = row.link_until_ms.max(rows::ms(announced.clocks.link_until));
+            }
+        }
+        row.ready_after_ms = row
+            .ready_after_ms
+            .max(rows::ms(announced.clocks.ready_after));
+    }
+    row.gone_at_ms = match (row.gone_at_ms, rows::ms(announced.clocks.gone_at)) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    if announced.confirmed && !archived {
+        let at = origin.arrived_at.ms();
+        row.confirmed_at_ms = Some(row.confirmed_at_ms.map_or(at, |known| known.min(at)));
+    }
+    row.deadline_at_ms = rows::clocks(row)
+        .deadline(Timestamp::from_ms(row.arrived_at_ms), row.link_renewable)
+        .ms();
+    Ok(())
+}
+
+/// Decides what follows from the change, and writes the row when there is one.
+async fn update(
+    txn: &DatabaseTransaction,
+    now: Timestamp,
+    announced: &Announced,
+    before: &Row,
+    mut row: Row,
+    new_names: bool,
+) -> Result<Outcome, DbError> {
+    // An earlier notice that is read later moves the arrival only; the vendor told nothing new.
+    let facts_changed = new_names || {
+        let mut same = before.clone();
+        same.arrived_at_ms = row.arrived_at_ms;
+        same.deadline_at_ms = row.deadline_at_ms;
+        same != row
+    };
+    if facts_changed {
+        row.facts_version += 1;
+    }
+    let state = rows::state(&row.state)?;
+    let after = step(state, Event::Announced)?;
+    let ready = row
+        .ready_after_ms
+        .map_or(now.ms(), |ready| ready.max(now.ms()));
+    let class = announced.class.unwrap_or(WorkClass::Live) as i64;
+    if after != state {
+        // Given up, and the vendor shows a new sign of life.
+        row.state = after.as_str().to_owned();
+        row.state_since_ms = now.ms();
+        row.reason = None;
+        row.evidence = None;
+        row.work_class = Some(class);
+        row.available_at_ms = ready;
+    } else if matches!(state, State::Pending | State::Staged) {
+        // Live beats backfill. Forward only: a plan that the vendor confirmed is never put off.
+        row.work_class = Some(row.work_class.map_or(class, |before| before.min(class)));
+        if announced.ready_now && !is_leased(&row, now) && ready < row.available_at_ms {
+            row.available_at_ms = ready;
+        }
+    } else if state == State::Archived && facts_changed {
+        manifest_due(&mut row, now);
+    }
+    if *before == row {
+        return Ok(Outcome::Same);
+    }
+    exec(
+        txn,
+        "update recording set call_id = $2, provider_recording_id = $3, part = $4, handle = $5, \
+         link_url = $6, link_url_until_ms = $7, ready_after_ms = $8, link_until_ms = $9, \
+         gone_at_ms = $10, deadline_at_ms = $11, arrived_at_ms = $12, confirmed_at_ms = $13, \
+         state = $14, state_since_ms = $15, reason = $16, evidence = $17, facts_version = $18, \
+         work_class = $19, available_at_ms = $20, manifest_due = $21 where recording_id = $1",
+        vals![
+            row.recording_id,
+            row.call_id,
+            row.provider_recording_id.clone(),
+            row.part.as_str(),
+            row.handle.as_str(),
+            row.link_url.clone(),
+            row.link_url_until_ms,
+            row.ready_after_ms,
+            row.link_until_ms,
+            row.gone_at_ms,
+            row.deadline_at_ms,
+            row.arrived_at_ms,
+            row.confirmed_at_ms,
+            row.state.as_str(),
+            row.state_since_ms,
+            row.reason.clone(),
+            row.evidence.clone(),
+            row.facts_version,
+            row.work_class,
+            row.available_at_ms,
+            row.manifest_due
+        ],
+    )
+    .await?;
+    if after != state {
+        record(txn, row.recording_id, Some(state), after, None, now).await?;
+    }
+    Ok(Outcome::Changed)
+}
+
+/// A fact changed after the recording was archived: the next manifest tells it.
+fn manifest_due(row: &mut Row, now: Timestamp) {
+    row.manifest_due = true;
+    if !is_leased(row, now) && row.work_class != Some(WorkClass::Access as i64) {
+        row.available_at_ms = now.ms();
+    }
+    row.work_class = Some(WorkClass::Access as i64);
+}
+
+/// Whether any of these names is new to the recording.
+async fn unknown(
+    txn: &DatabaseTransaction,
+    recording_id: Uuid,
+    names: &[String],
+) -> Result<bool, DbError> {
+    let known = all(
+        txn,
+        "select alias from recording_alias where recording_id = $1",
+        vals![recording_id],
+    )
+    .await?;
+    let known: Vec<String> = known
+        .iter()
+        .map(|row| row.try_get_by_index(0))
+        .collect::<Result<_, _>>()?;
+    Ok(names.iter().any(|name| !known.contains(name)))
+}
+
+/// Names that are new; and the placeholder's name goes once the vendor has named the recording.
+pub(super) async fn write_names(
+    txn: &DatabaseTransaction,
+    source: &str,
+    call: &Merged,
+    row: &Row,
+    names: &[String],
+) -> Result<(), DbError> {
+    for name in names {
+        exec(
+            txn,
+            "insert into recording_alias (source, alias, recording_id) values ($1, $2, $3) \
+             on conflict (source, alias) do nothing",
+            vals![source, name.as_str(), row.recording_id],
+        )
+        .await?;
+        let ours = all(
+            txn,
+            "select 1 from recording_alias where source = $1 and alias = $2 and recording_id = $3",
+            vals![source, name.as_str(), row.recording_id],
+        )
+        .await?;
+        if ours.is_empty() {
+            // Another worker announced the same recording a moment ago: run again and find its row.
+            return Err(DbError::new(
+                DbErrorKind::Busy,
+                "two notices announced the same recording at once",
+            ));
+        }
+    }
+    if !is_placeholder(names) {
+        exec(
+            txn,
+            format!("delete from recording_alias where recording_id = $1 and alias like '{PLACEHOLDER}%'"),
+            vals![row.recording_id],
+        )
+        .await?;
+    }
+    let own = row.recording_id.to_string();
+    add_recording_word(txn, call, row.recording_id, &own).await?;
+    if let Some(id) = &row.provider_recording_id {
+        add_recording_word(txn, call, row.recording_id, id).await?;
+    }
+    Ok(())
+}
+
+/// Nothing of it is in the archive and nobody works on it: a second row for what is one recording.
+fn can_be_dropped(row: &Row) -> bool {
+    row.folder.is_none() && row.lease_owner.is_none() && row.archived_at_ms.is_none()
+}
+
+/// What the dropped row knew.
+fn absorb(row: &mut Row, other: &Row) -> Result<(), DbError> {
+    if row.provider_recording_id.is_none() {
+        row.provider_recording_id
+            .clone_from(&other.provider_recording_id);
+    }
+    if Part::parse(&row.part) == Part::Unknown {
+        row.part.clone_from(&other.part);
+    }
+    let mut handle: Json = rows::json(&row.handle)?;
+    unite(&mut handle, &rows::json(&other.handle)?);
+    row.handle = handle.to_string();
+    if row.archived_at_ms.is_none()
+        && (row.link_url.is_none() || other.link_url_until_ms > row.link_url_until_ms)
+    {
+        row.link_url.clone_from(&other.link_url);
+        row.link_url_until_ms = other.link_url_until_ms;
+        row.link_until_ms = other.link_until_ms.or(row.link_until_ms);
+    }
+    row.gone_at_ms = [row.gone_at_ms, other.gone_at_ms]
+        .into_iter()
+        .flatten()
+        .min();
+    row.confirmed_at_ms = [row.confirmed_at_ms, other.confirmed_at_ms]
+        .into_iter()
+        .flatten()
+        .min();
+    row.arrived_at_ms = row.arrived_at_ms.min(other.arrived_at_ms);
+    Ok(())
+}
+
+async fn drop_into(txn: &DatabaseTransaction, into: Uuid, from: Uuid) -> Result<(), DbError> {
+    for sql in [
+        "update recording_alias set recording_id = $1 where recording_id = $2",
+        "insert into notice_link (subject_id, sha256, notice_id, arrived_at_ms) \
+         select $1, sha256, notice_id, arrived_at_ms from notice_link where subject_id = $2 \
+         on conflict (subject_id, sha256) do nothing",
+    ] {
+        exec(txn, sql, vals![into, from]).await?;
+    }
+    for sql in [
+        "delete from notice_link where subject_id = $1",
+        "delete from search_key where recording_id = $1",
+        "delete from recording_event where recording_id = $1",
+        "delete from recording where recording_id = $1",
+    ] {
+        exec(txn, sql, vals![from]).await?;
+    }
+    Ok(())
+}
+
+/// Adds fields and items that are new; what is known stays.
+fn unite(mine: &mut Json, theirs: &Json) {
+    match (mine, theirs) {
+        (Json::Object(mine), Json::Object(theirs)) => {
+            for (key, value) in theirs {
+                match mine.get_mut(key) {
+                    Some(known) => unite(known, value),
+                    None => {
+                        mine.insert(key.clone(), value.clone());
+                    }
+                }
+            }
+            mine.sort_keys();
+        }
+        (Json::Array(mine), Json::Array(theirs)) => {
+            for value in theirs {
+                if !mine.contains(value) {
+                    mine.push(value.clone());
+                }
+            }
+            mine.sort_by_key(Json::to_string);
+        }
+        (mine @ Json::Null, theirs) => *mine = theirs.clone(),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn handles_unite_in_any_order() {
+        let parts = [
+            json!({"call_ids": ["a"], "x": null}),
+            json!({"call_ids": ["b", "a"], "y": {"z": 1}}),
+            json!({"x": "1"}),
+        ];
+        let mut seen = std::collections::BTreeSet::new();
+        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [0, 2, 1]] {
+            let mut handle = Json::Null;
+            for i in order {
+                unite(&mut handle, &parts[i]);
+            }
+            seen.insert(handle.to_string());
+        }
+        assert_eq!(
+            seen.into_iter().collect::<Vec<_>>(),
+            [r#"{"call_ids":["a","b"],"x":"1","y":{"z":1}}"#]
+        );
+    }
+}
