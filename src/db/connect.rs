@@ -18,13 +18,13 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
     SqlxPostgresConnector, SqlxSqliteConnector, TransactionOptions, TransactionTrait,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::domain::clock::{SharedClock, Timestamp};
-use crate::domain::secret::Secret;
 
 use super::batch::Batcher;
 use super::error::{DbError, DbErrorKind};
+use super::settings::Settings;
 use super::sql::{all, one, vals};
 
 const BUSY: Duration = Duration::from_secs(5);
@@ -33,33 +33,6 @@ const READERS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 16;
 /// Any number, the same in every version: the lock that migrations run under.
 const MIGRATION_LOCK: i64 = 0x63_616c_6c76_6c74;
-
-/// `[database]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// `sqlite://path` (relative to the configuration's folder) or `postgres://...`. A secret, for it
-    /// may hold a password.
-    pub url: Secret,
-    /// Default: true on SQLite, false on PostgreSQL.
-    pub auto_migrate: Option<bool>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            url: Secret::new("sqlite://callvault-data/callvault.db"),
-            auto_migrate: None,
-        }
-    }
-}
-
-impl Settings {
-    /// The database without user and password, for messages.
-    pub fn shown(&self) -> String {
-        crate::domain::reading::masked_url(self.url.expose())
-    }
-}
 
 /// A step of the schema.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -93,15 +66,14 @@ impl Database {
         clock: SharedClock,
     ) -> Result<Self, DbError> {
         let db = Self::connect_for_migration(settings, base_dir, clock).await?;
-        let is_sqlite = db.inner.writer.get_database_backend() == DbBackend::Sqlite;
         let missing = db.pending().await?;
         if missing > 0 {
-            if !settings.auto_migrate.unwrap_or(is_sqlite) {
+            if !settings.auto_migrate() {
                 return Err(DbError::new(
                     DbErrorKind::Schema,
                     format!(
                         "the schema of {} lacks {missing} steps: run `callvault migrate up`",
-                        settings.shown()
+                        shown(settings)
                     ),
                 ));
             }
@@ -117,14 +89,15 @@ impl Database {
         clock: SharedClock,
     ) -> Result<Self, DbError> {
         let url = settings.url.expose();
-        let (writer, reader) = if let Some(path) = url.strip_prefix("sqlite://") {
-            open_sqlite(&base_dir.join(path)).await?
+        let (writer, reader) = if let Some(path) = url.strip_prefix("sqlite:") {
+            // `sqlite://a/b` and `sqlite:a/b` are relative, `sqlite:///a/b` is absolute.
+            open_sqlite(&base_dir.join(path.strip_prefix("//").unwrap_or(path))).await?
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let pool = open_postgres(url).await.map_err(|error| {
                 let error = DbError::from(error);
                 DbError::new(
                     error.kind(),
-                    format!("cannot connect to {}: {error}", settings.shown()),
+                    format!("cannot connect to {}: {error}", shown(settings)),
                 )
             })?;
             (pool.clone(), pool)
@@ -133,7 +106,7 @@ impl Database {
                 DbErrorKind::Other,
                 format!(
                     "{} is no database that this version knows: write sqlite://path or postgres://...",
-                    settings.shown()
+                    shown(settings)
                 ),
             ));
         };
@@ -314,7 +287,7 @@ async fn open_sqlite(path: &Path) -> Result<(DatabaseConnection, DatabaseConnect
         .busy_timeout(BUSY)
         .foreign_keys(true)
         .statement_cache_capacity(256);
-    let shown = |error: sea_orm::sqlx::Error| {
+    let named = |error: sea_orm::sqlx::Error| {
         let error = DbError::from(error);
         DbError::new(
             error.kind(),
@@ -329,7 +302,7 @@ async fn open_sqlite(path: &Path) -> Result<(DatabaseConnection, DatabaseConnect
         .test_before_acquire(false)
         .connect_with(options.clone())
         .await
-        .map_err(shown)?;
+        .map_err(named)?;
     let reader = SqlitePoolOptions::new()
         .max_connections(READERS)
         .acquire_timeout(ACQUIRE)
@@ -364,4 +337,9 @@ async fn open_postgres(url: &str) -> Result<DatabaseConnection, sea_orm::sqlx::E
         .connect_with(options)
         .await?;
     Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
+}
+
+/// The database without user and password, for messages.
+fn shown(settings: &Settings) -> String {
+    crate::domain::reading::masked_url(settings.url.expose())
 }
