@@ -258,6 +258,30 @@ fn aac_lc_is_exact_in_mp4_and_has_its_priming_in_adts() {
 }
 
 #[test]
+fn he_aac_is_never_taken_for_aac_lc() {
+    check(
+        "aac-lc-fdk-48k-stereo.aac",
+        "aac",
+        48_000,
+        2,
+        72_000..=80_000,
+    );
+    for name in ["he-aac-v1-48k-stereo.aac", "he-aac-v2-48k-stereo.aac"] {
+        let made = make(&fixture(name));
+        let original = made.report.original.as_ref().unwrap();
+        assert_eq!(original.codec, "he_aac");
+        if cfg!(feature = "he-aac") {
+            assert_eq!((original.sample_rate_hz, original.channels), (48_000, 2));
+            assert!((72_000..=84_000).contains(&original.frames), "{name}");
+            assert!(made.report.access.is_some());
+        } else {
+            assert_eq!(refusal(&made), note::HE_AAC_UNSUPPORTED);
+            assert_eq!(original.frames, 0);
+        }
+    }
+}
+
+#[test]
 fn vorbis_and_flac_are_exact() {
     check("vorbis-16k-mono.ogg", "vorbis", 16_000, 1, 24_000..=24_000);
     check(
