@@ -264,7 +264,7 @@ fn he_aac_is_never_taken_for_aac_lc() {
         "aac",
         48_000,
         2,
-        72_000..=80_000,
+        70_000..=80_000,
     );
     for name in ["he-aac-v1-48k-stereo.aac", "he-aac-v2-48k-stereo.aac"] {
         let made = make(&fixture(name));
