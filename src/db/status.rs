@@ -131,6 +131,28 @@ impl Database {
         .collect()
     }
 
+    /// Source, and the seconds until its provider deletes the first recording that is not archived;
+    /// negative when that moment has passed. Sources without such a recording are not there.
+    pub async fn least_slack_by_source(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<(String, i64)>, DbError> {
+        all(
+            self.reader(),
+            "select source, min(gone_at_ms) from recording \
+             where state in ('pending', 'staged', 'quarantined') and gone_at_ms is not null \
+             group by source order by source",
+            vec![],
+        )
+        .await?
+        .iter()
+        .map(|row| {
+            let gone_at = Timestamp::from_ms(row.try_get_by_index(1)?);
+            Ok((row.try_get_by_index(0)?, gone_at.since_ms(now) / 1000))
+        })
+        .collect()
+    }
+
     /// Calls with talk time whose recording was not announced in time.
     pub async fn count_not_announced(&self, now: Timestamp) -> Result<u64, DbError> {
         count(
