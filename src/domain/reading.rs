@@ -72,6 +72,18 @@ pub fn masked_url(url: &str) -> String {
     }
 }
 
+/// Masks every address with a query in a vendor's own facts: it may be signed.
+pub fn mask_addresses(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains("://") && text.contains('?') => {
+            *text = masked_url(text);
+        }
+        Value::Array(items) => items.iter_mut().for_each(mask_addresses),
+        Value::Object(fields) => fields.values_mut().for_each(mask_addresses),
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +100,17 @@ mod tests {
             until: None,
         };
         assert!(!format!("{link:?}").contains("Signature"));
+    }
+
+    #[test]
+    fn addresses_in_a_vendors_facts_are_masked_at_any_depth() {
+        let mut facts = serde_json::json!({
+            "a": ["https://h/x?Signature=s", "plain?"], "b": { "c": "u://p?q", "d": 1 },
+        });
+        mask_addresses(&mut facts);
+        let expected = serde_json::json!({
+            "a": ["https://h/x?…", "plain?"], "b": { "c": "u://p?…", "d": 1 },
+        });
+        assert_eq!(facts, expected);
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::call::{Direction, LegFacts, Party};
@@ -16,7 +17,7 @@ use super::recording::{Part, Role};
 
 /// A line of `search`, an item of the API. A call without any recording is such a line too, with
 /// `recording_id: null` and state `none`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct RecordingView {
     pub recording_id: Option<Uuid>,
     pub call_id: Uuid,
@@ -68,7 +69,7 @@ impl RecordingView {
     }
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct OriginalView {
     pub key: String,
     pub bytes: u64,
@@ -81,7 +82,7 @@ pub struct OriginalView {
     pub duration_ms: Option<i64>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct AccessView {
     pub key: String,
     pub bytes: u64,
@@ -92,13 +93,13 @@ pub struct AccessView {
 }
 
 /// The answer of `show`: a call with all its recordings.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ShowView {
     pub call: CallView,
     pub recordings: Vec<RecordingDetail>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct CallView {
     pub call_id: Uuid,
     pub source: String,
@@ -120,7 +121,7 @@ pub struct CallView {
     pub notices: Vec<NoticeView>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct RecordingDetail {
     #[serde(flatten)]
     pub recording: RecordingView,
@@ -129,7 +130,7 @@ pub struct RecordingDetail {
     pub notices: Vec<NoticeView>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ObjectView {
     pub role: Role,
     pub n: u32,
@@ -144,7 +145,7 @@ pub struct ObjectView {
     pub settings: Option<Value>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct HistoryView {
     pub at: Timestamp,
     pub from: Option<String>,
@@ -152,7 +153,7 @@ pub struct HistoryView {
     pub reason: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct NoticeView {
     pub notice_id: Uuid,
     pub arrived_at: Timestamp,
@@ -163,7 +164,7 @@ pub struct NoticeView {
 }
 
 /// The answer of `status`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct StatusView {
     pub now: Timestamp,
     pub version: String,
@@ -175,7 +176,7 @@ pub struct StatusView {
     pub alarms: Vec<Alarm>,
 }
 
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct Queues {
     pub notices: NoticeQueue,
     /// By state; every state is there, zero too.
@@ -183,25 +184,25 @@ pub struct Queues {
     pub transcode_waiting: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub struct NoticeQueue {
     pub waiting: u64,
     pub unreadable: u64,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct LeastSlack {
     pub seconds: i64,
     pub recording_id: Uuid,
 }
 
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub struct SpoolView {
     pub used_bytes: u64,
     pub limit_bytes: u64,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct SourceStatus {
     pub source: String,
     pub kind: String,
@@ -211,14 +212,14 @@ pub struct SourceStatus {
     pub last_notice_at: Option<Timestamp>,
 }
 
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub struct DoorCounts {
     pub notices: u64,
     pub repeated: u64,
     pub refused: u64,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Alarm {
     pub code: String,
     pub source: Option<String>,
