@@ -1,0 +1,179 @@
+//! The first door: an incoming message becomes a durable notice before anyone gets an answer.
+//!
+//! What a newcomer gets wrong: nothing is read here. `admit` looks at signature and freshness only;
+//! everything else is later work on the stored bytes, which can be repeated.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::db::Database;
+use crate::db::notices::Added;
+use crate::domain::clock::SharedClock;
+use crate::domain::digest::Sha256;
+use crate::domain::ids::new_id;
+use crate::domain::notice::{Door, Notice};
+use crate::providers::contract::{Admission, Incoming, Outcome, Provider};
+use crate::spool::journal::Journal;
+
+/// One vendor hangs up after 700 ms; the database gets the larger part of that, the journal the rest.
+const DATABASE_WITHIN: Duration = Duration::from_millis(350);
+const JOURNAL_WITHIN: Duration = Duration::from_millis(250);
+
+/// Headers worth keeping: what a later reader may need, never what authenticates.
+const KEPT_HEADERS: [&str; 6] = [
+    "content-type",
+    "content-encoding",
+    "date",
+    "user-agent",
+    "x-forwarded-for",
+    "x-request-id",
+];
+
+#[derive(Clone, Debug)]
+pub struct Intake {
+    db: Database,
+    journal: Arc<Journal<Notice>>,
+    clock: SharedClock,
+    /// Wakes the inbox; only a hint, the inbox also looks by itself.
+    arrived: Arc<tokio::sync::Notify>,
+}
+
+impl Intake {
+    pub fn new(db: Database, journal: Arc<Journal<Notice>>, clock: SharedClock) -> Self {
+        Self {
+            db,
+            journal,
+            clock,
+            arrived: Arc::new(tokio::sync::Notify::new()),
+        }
+    }
+
+    /// Resolves when a notice may have come.
+    pub fn arrivals(&self) -> Arc<tokio::sync::Notify> {
+        self.arrived.clone()
+    }
+
+    /// Judges and stores one message. When this says `Stored`, the notice survives a power cut.
+    pub async fn accept(
+        &self,
+        provider: &Arc<dyn Provider>,
+        door: Door,
+        incoming: Incoming,
+    ) -> Outcome {
+        let now = self.clock.now();
+        fail::fail_point!("intake.received");
+        let (dedup_key, unreadable) = match provider.admit(&incoming, now) {
+            Admission::Accept {
+                dedup_key,
+                unreadable,
+            } => (dedup_key, unreadable),
+            Admission::Refuse(refusal) => {
+                self.count_refused(provider.name(), door);
+                return Outcome::Refused(refusal);
+            }
+        };
+        let broken = unreadable.is_some();
+        let hashed: &[u8] = if incoming.body.is_empty() {
+            incoming.query.as_bytes()
+        } else {
+            &incoming.body
+        };
+        let notice = Notice {
+            notice_id: new_id(now),
+            source: provider.name().to_owned(),
+            kind: provider.kind().to_owned(),
+            door,
+            sha256: Sha256::of(hashed),
+            headers: kept(&incoming.headers),
+            topic: incoming.topic,
+            method: incoming.method,
+            query: incoming.query,
+            body: incoming.body.to_vec(),
+            arrived_at: now,
+            dedup_key,
+            unreadable,
+        };
+        match self.keep(notice).await {
+            Some(added) => {
+                self.arrived.notify_one();
+                fail::fail_point!("intake.before_answer");
+                match (broken, added) {
+                    (true, _) => Outcome::Unreadable,
+                    (false, Added::Stored) => Outcome::Stored {
+                        stored: 1,
+                        repeated: 0,
+                    },
+                    (false, Added::Repeated) => Outcome::Stored {
+                        stored: 0,
+                        repeated: 1,
+                    },
+                }
+            }
+            None => Outcome::Unavailable,
+        }
+    }
+
+    /// Database first; when it is away or slow, the journal. A database write that we stopped waiting
+    /// for may still commit: the journal's copy is then a repeat, which changes nothing.
+    async fn keep(&self, notice: Notice) -> Option<Added> {
+        let why =
+            match tokio::time::timeout(DATABASE_WITHIN, self.db.add_notice(notice.clone())).await {
+                Ok(Ok(added)) => return Some(added),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "no answer in time".to_owned(),
+            };
+        let source = notice.source.clone();
+        match tokio::time::timeout(JOURNAL_WITHIN, self.journal.append(notice)).await {
+            Ok(Ok(())) => {
+                tracing::warn!(source, why, "database away, notice kept in the journal");
+                Some(Added::Stored)
+            }
+            Ok(Err(error)) => {
+                tracing::error!(source, why, %error, "neither database nor journal took a notice");
+                None
+            }
+            Err(_) => {
+                tracing::error!(
+                    source,
+                    why,
+                    "neither database nor journal took a notice in time"
+                );
+                None
+            }
+        }
+    }
+
+    /// Counts a refused message; the count is a statistic and may be lost with the process.
+    pub fn count_refused(&self, source: &str, door: Door) {
+        self.db.count_refused(source, door);
+    }
+
+    /// Moves what the journal holds into the database; gives how many notices went over.
+    /// A failed drain leaves the journal as it was.
+    pub async fn drain_journal(&self) -> Result<usize, String> {
+        let db = &self.db;
+        let moved = self
+            .journal
+            .drain(async |batch: Vec<Notice>| {
+                for notice in batch {
+                    db.add_notice(notice).await.map_err(|e| e.to_string())?;
+                }
+                Ok::<(), String>(())
+            })
+            .await
+            .map_err(|e| e.to_string())?;
+        if moved > 0 {
+            tracing::info!(moved, "notices went from the journal into the database");
+            self.arrived.notify_one();
+        }
+        Ok(moved)
+    }
+}
+
+fn kept(headers: &[(String, String)]) -> Vec<(String, String)> {
+    headers
+        .iter()
+        .filter(|(name, _)| KEPT_HEADERS.contains(&name.to_ascii_lowercase().as_str()))
+        .cloned()
+        .collect()
+}
