@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::domain::view::StatusView;
+
 /// Upper edges of the histogram of answers to notices; one vendor gives up after 0.7 s.
 const EDGES_S: [f64; 8] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.7];
 
@@ -115,6 +117,106 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// What the database counts, for every process of the house alike.
+#[derive(Clone, Debug)]
+pub struct Numbers {
+    pub status: StatusView,
+    /// Source, state, how many.
+    pub recordings: Vec<(String, String, u64)>,
+    /// Source, and the least time left among its recordings that are not archived.
+    pub slack_s: Vec<(String, i64)>,
+}
+
+impl Numbers {
+    pub fn write(&self, page: &mut Page) {
+        let status = &self.status;
+        page.family(
+            "callvault_notices_total",
+            "counter",
+            "Notices by source, door and what became of them.",
+        );
+        for source in &status.sources {
+            for (door, counts) in &source.doors {
+                for (result, count) in [
+                    ("stored", counts.notices),
+                    ("repeated", counts.repeated),
+                    ("refused", counts.refused),
+                ] {
+                    let labels = [
+                        ("source", &*source.source),
+                        ("door", door),
+                        ("result", result),
+                    ];
+                    page.sample(&labels, count as f64);
+                }
+            }
+        }
+        page.family(
+            "callvault_notices_waiting",
+            "gauge",
+            "Notices that are not read yet.",
+        );
+        page.sample(&[], status.queues.notices.waiting as f64);
+        page.family(
+            "callvault_notices_unreadable",
+            "gauge",
+            "Notices that nobody could read; kept.",
+        );
+        page.sample(&[], status.queues.notices.unreadable as f64);
+        page.family(
+            "callvault_recordings",
+            "gauge",
+            "Recordings by source and state.",
+        );
+        for (source, state, count) in &self.recordings {
+            page.sample(&[("source", source), ("state", state)], *count as f64);
+        }
+        page.family(
+            "callvault_transcodes_waiting",
+            "gauge",
+            "Archived recordings whose access copy is to be made.",
+        );
+        page.sample(&[], status.queues.transcode_waiting as f64);
+        page.family(
+            "callvault_sweep_unannounced_total",
+            "counter",
+            "Recordings that polling found and nobody had announced.",
+        );
+        for source in &status.sources {
+            page.sample(&[("source", &source.source)], source.found_by_sweep as f64);
+        }
+        page.family(
+            "callvault_slack_seconds_min",
+            "gauge",
+            "Least time until a provider deletes a recording that is not archived.",
+        );
+        for (source, slack_s) in &self.slack_s {
+            page.sample(&[("source", source)], *slack_s as f64);
+        }
+        page.family(
+            "callvault_oldest_work_seconds",
+            "gauge",
+            "Age of the oldest work that waits; 0 without any.",
+        );
+        let age_ms = status
+            .oldest_work_at
+            .map_or(0, |at| status.now.since_ms(at));
+        page.sample(&[], age_ms as f64 / 1000.0);
+        page.family(
+            "callvault_alarm",
+            "gauge",
+            "What a person should see, by code and source.",
+        );
+        for alarm in &status.alarms {
+            let source = alarm.source.as_deref().unwrap_or_default();
+            page.sample(
+                &[("code", &alarm.code), ("source", source)],
+                alarm.count as f64,
+            );
+        }
+    }
 }
 
 /// Prometheus text, version 0.0.4.

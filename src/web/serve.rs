@@ -5,7 +5,6 @@
 //! [`MOST_CONNECTIONS`] per listener new ones wait in the kernel's queue.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,12 +21,14 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::access::Wire;
 use super::patience::Patient;
 use super::problem::ApiError;
 use super::router;
+use super::settings::Settings;
 use super::state::WebState;
 
 /// From the connection's opening, or the last answer, to the end of the next request's head.
@@ -49,21 +50,77 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds what the settings name; the error says which address could not be had.
-    pub async fn bind(settings: &super::settings::Settings) -> Result<Self, BindError> {
-        let bind = |address: SocketAddr| async move {
-            TcpListener::bind(address)
-                .await
-                .map_err(|source| BindError { address, source })
-        };
+    /// Binds what the settings name; the error says which address could not be had. With `any_port` a
+    /// taken port of the first listener is replaced by a free one.
+    pub async fn bind(settings: &Settings, any_port: bool) -> Result<Self, BindError> {
+        let mut main = bind(settings.listen).await;
+        if let Err(error) = &main
+            && any_port
+            && error.source.kind() == std::io::ErrorKind::AddrInUse
+        {
+            main = bind(SocketAddr::new(settings.listen.ip(), 0)).await;
+        }
         Ok(Self {
-            main: bind(settings.listen).await?,
+            main: main?,
             hooks: match settings.hooks_listen {
                 Some(address) => Some(bind(address).await?),
                 None => None,
             },
         })
     }
+
+    /// Where they really listen, free ports resolved.
+    pub fn addresses(&self) -> Addresses {
+        Addresses {
+            main: self.main.local_addr().ok(),
+            hooks: self
+                .hooks
+                .as_ref()
+                .and_then(|hooks| hooks.local_addr().ok()),
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|source| BindError { address, source })
+}
+
+/// Where a running server can be reached from this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    pub main: Option<SocketAddr>,
+    pub hooks: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// The page's address, without a trailing slash.
+    pub fn page(&self) -> Option<String> {
+        self.main.map(from_here)
+    }
+
+    /// One line for each listener, for people.
+    pub fn lines(&self) -> Vec<String> {
+        let page = self
+            .main
+            .map(|main| format!("pages and API at {}/", from_here(main)));
+        let hooks = self
+            .hooks
+            .map(|hooks| format!("notices also at {}/hooks/", from_here(hooks)));
+        page.into_iter().chain(hooks).collect()
+    }
+}
+
+/// A listener on all addresses is reached on loopback.
+fn from_here(mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() {
+            std::net::Ipv4Addr::LOCALHOST.into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    format!("http://{address}")
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -73,25 +130,20 @@ pub struct BindError {
     pub source: std::io::Error,
 }
 
-/// Serves until `shutdown` resolves, then lets answers finish for ten seconds at most.
-pub async fn serve(
-    listeners: Listeners,
-    state: WebState,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) {
-    let shutdown = shutdown.shared();
+/// Serves until `stop` is cancelled, then lets answers finish for ten seconds at most.
+pub async fn serve(listeners: Listeners, state: WebState, stop: CancellationToken) {
     let all = router::whole(state.clone());
-    let main = door(listeners.main, all, shutdown.clone());
+    let main = door(listeners.main, all, stop.clone());
     match listeners.hooks {
         Some(listener) => {
-            let hooks = door(listener, router::hooks_only(state), shutdown);
+            let hooks = door(listener, router::hooks_only(state), stop);
             tokio::join!(main, hooks);
         }
         None => main.await,
     }
 }
 
-async fn door(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
+async fn door(listener: TcpListener, router: Router, stop: CancellationToken) {
     let bound = match listener.local_addr() {
         Ok(bound) => bound,
         Err(error) => {
@@ -102,7 +154,6 @@ async fn door(listener: TcpListener, router: Router, shutdown: impl Future<Outpu
     let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
-    let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = async {
             // The permit comes first: who is not accepted costs a place in the kernel's queue only.
@@ -110,7 +161,7 @@ async fn door(listener: TcpListener, router: Router, shutdown: impl Future<Outpu
             (permit, listener.accept().await)
         };
         tokio::select! {
-            () = &mut shutdown => break,
+            () = stop.cancelled() => break,
             // Ended connections are reaped as they end.
             Some(_) = connections.join_next() => {}
             (permit, accepted) = accepted => match accepted {

@@ -12,3 +12,6 @@ mod providers;
 mod spool;
 mod support;
 mod vendors;
+mod web_access;
+mod web_api;
+mod web_hooks;

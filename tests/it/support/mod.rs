@@ -1,5 +1,8 @@
 //! What tests of several rooms share.
 
+pub mod http;
 pub mod network;
 pub mod s3;
 pub mod s3_faults;
+pub mod seed;
+pub mod web;

@@ -1,0 +1,121 @@
+//! `GET /api/v1/openapi.json`: the API in its own words; a test holds it against the routes.
+
+use axum::Json;
+use axum::extract::RawQuery;
+use serde::Serialize;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{KnownFormat, RefOr};
+use utoipa::{Modify, OpenApi, PartialSchema, ToSchema};
+
+use super::query;
+use crate::domain::clock::Timestamp;
+use crate::domain::digest::Sha256;
+use crate::web::problem::ApiError;
+
+/// RFC 9457. `type` is stable, `detail` is for people.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// `urn:callvault:` and one of the codes named at each answer.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:callvault:not_found")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    pub detail: String,
+}
+
+/// audiowaveform JSON, version 2.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct Waveform {
+    pub version: u8,
+    pub channels: u16,
+    pub sample_rate: u32,
+    pub samples_per_pixel: u32,
+    /// 8 or 16.
+    pub bits: u8,
+    /// Points per channel.
+    pub length: u64,
+    /// Per point, per channel: minimum, maximum.
+    pub data: Vec<i16>,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "callvault",
+        description = "The archive of record for call recordings. Times are RFC 3339 UTC with milliseconds. \
+                       Errors are problem+json; every 503 has Retry-After. Without a configured token the API \
+                       answers only on this machine.",
+        license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT"),
+    ),
+    paths(
+        super::recordings::list,
+        super::recording::show,
+        super::audio::play,
+        super::waveform::show,
+        super::calls::show,
+        super::calls::find,
+        super::status::show,
+        show,
+    ),
+    components(schemas(Problem, Waveform)),
+    security(("bearer" = []), ("basic" = []), ()),
+    tags(
+        (name = "recordings", description = "Recordings and their sound"),
+        (name = "calls", description = "Calls with all their recordings"),
+        (name = "status", description = "How the house is"),
+    ),
+    modifiers(&Tokens),
+)]
+pub struct Document;
+
+struct Tokens;
+
+impl Modify for Tokens {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        for (name, scheme) in [
+            ("bearer", HttpAuthScheme::Bearer),
+            ("basic", HttpAuthScheme::Basic),
+        ] {
+            let scheme = SecurityScheme::Http(Http::new(scheme));
+            components.add_security_scheme(name, scheme);
+        }
+    }
+}
+
+#[utoipa::path(
+    get,
+    path = "/api/v1/openapi.json",
+    tag = "status",
+    summary = "This document",
+    responses((status = 200, description = "OpenAPI", body = serde_json::Value))
+)]
+pub async fn show(RawQuery(raw): RawQuery) -> Result<Json<utoipa::openapi::OpenApi>, ApiError> {
+    query::none(raw.as_deref())?;
+    Ok(Json(Document::openapi()))
+}
+
+impl PartialSchema for Timestamp {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            .description(Some("RFC 3339, UTC, with milliseconds"))
+            .into()
+    }
+}
+
+impl ToSchema for Timestamp {}
+
+impl PartialSchema for Sha256 {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .pattern(Some("^[0-9a-f]{64}$"))
+            .into()
+    }
+}
+
+impl ToSchema for Sha256 {}
