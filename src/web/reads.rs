@@ -90,10 +90,13 @@ impl<'a> Reads<'a> {
         self.shown(id).await
     }
 
-    /// The newest call of a source that carries this id.
+    /// The call that a source announces under this id, else its newest one that carries it.
     pub async fn call_by(&self, source: &str, id: &str) -> Result<ShowView, ApiError> {
         let detail = serde_json::json!({ "source": source });
         self.audit("show", id, detail).await?;
+        if let Some(call_id) = self.ask(self.state.db.find_call(source, id)).await? {
+            return self.shown(call_id).await;
+        }
         let mut targets = self.ask(self.state.db.resolve_id(id)).await?;
         // Our ids rise with time.
         targets.sort_by_key(|target| std::cmp::Reverse(id_of(target)));

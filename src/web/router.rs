@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{any, get};
 use tokio::time::Instant;
@@ -49,7 +49,7 @@ fn finish(router: Router<WebState>, state: WebState) -> Router {
         .fallback(async || ApiError::not_found("page"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(from_fn_with_state(state.clone(), note))
-        .layer(from_fn(headers::on_every_answer))
+        .layer(from_fn_with_state(state.clone(), headers::on_every_answer))
         .with_state(state)
 }
 

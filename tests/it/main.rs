@@ -19,4 +19,5 @@ mod support;
 mod vendors;
 mod web_access;
 mod web_api;
+mod web_discretion;
 mod web_hooks;

@@ -126,9 +126,7 @@ async fn a_repeat_gets_the_same_answer_and_a_bad_signature_the_vendors() {
             (200, r#"{"resultCode":0,"resultMsg":"ok"}"#)
         );
     }
-    let forged = CDR
-        .replace("stopReason=2", "stopReason=2")
-        .replace("au=97", "au=98");
+    let forged = CDR.replace("au=97", "au=98");
     let (status, body) = form(&house, "/hooks/desk", &forged).await;
     assert_eq!(status, 403);
     assert!(body.contains("900002"), "{body}");
