@@ -1,1 +1,441 @@
 //! The roof: puts the rooms together, the only place that knows every concrete type.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::contract::Archive;
+use crate::archive::{marker, open_archive};
+use crate::config::Config;
+use crate::db::Database;
+use crate::domain::clock::SharedClock;
+use crate::domain::ids::new_id;
+use crate::domain::notice::Notice;
+use crate::jobs::reconcile;
+use crate::pipeline::decoder::{DecoderCrew, DecoderLimits};
+use crate::pipeline::handoff::Tools;
+use crate::pipeline::intake::Intake;
+use crate::providers::contract::BuildContext;
+use crate::providers::http::GuardedClient;
+use crate::providers::registry;
+use crate::providers::sources::Sources;
+use crate::spool::Spool;
+use crate::spool::journal::Journal;
+use crate::web;
+use crate::web::serve::Listeners;
+use crate::web::state::WebState;
+use crate::worker::crew;
+use crate::worker::instance::Instance;
+use crate::worker::schedule::{Chore, Scheduled};
+
+/// Which loops a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    pub web: bool,
+    pub worker: bool,
+}
+
+impl Parts {
+    pub const ALL: Self = Self {
+        web: true,
+        worker: true,
+    };
+    pub const WEB: Self = Self {
+        web: true,
+        worker: false,
+    };
+    pub const WORKER: Self = Self {
+        web: false,
+        worker: true,
+    };
+}
+
+/// Why the house did not open: what, where, what to do.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{what} ({place}): {remedy}")]
+pub struct OpenError {
+    pub code: &'static str,
+    pub is_configuration: bool,
+    pub what: String,
+    pub place: String,
+    pub remedy: String,
+}
+
+impl OpenError {
+    fn new(
+        code: &'static str,
+        what: impl Into<String>,
+        place: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            code,
+            is_configuration: false,
+            what: what.into(),
+            place: place.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+/// Index and archive, as every command needs them; nothing runs yet.
+#[derive(Clone, Debug)]
+pub struct House {
+    pub config: Arc<Config>,
+    pub clock: SharedClock,
+    pub db: Database,
+    pub archive: Arc<dyn Archive>,
+    pub sources: Sources,
+    pub client: Arc<GuardedClient>,
+}
+
+impl House {
+    /// Opens database and archive and checks that they belong together.
+    pub async fn open(config: Config, clock: SharedClock) -> Result<Self, OpenError> {
+        let house = Self::open_apart(config, clock).await?;
+        house.check_marker().await?;
+        Ok(house)
+    }
+
+    /// Opens both without holding them together, for `check` and `rebuild`.
+    pub async fn open_apart(config: Config, clock: SharedClock) -> Result<Self, OpenError> {
+        let db = open_database(&config, &clock).await?;
+        let archive = open_archive(&config.archive, &config.base_dir, clock.clone())
+            .await
+            .map_err(|error| {
+                OpenError::new(
+                    error.kind().code(),
+                    format!("cannot open the archive: {error}"),
+                    "[archive] of the configuration",
+                    "check path or endpoint, credentials and rights; `callvault check` tells more",
+                )
+            })?;
+        let client = Arc::new(GuardedClient::new(clock.clone()));
+        let sources = open_sources(&config, &client, &clock)?;
+        Ok(Self {
+            config: Arc::new(config),
+            clock,
+            db,
+            archive,
+            sources,
+            client,
+        })
+    }
+
+    /// The database remembers the id that the archive's marker carries. Fresh ones meet here.
+    pub async fn check_marker(&self) -> Result<(), OpenError> {
+        let remembered = self.db.installation("archive_id").await.map_err(database)?;
+        let found = marker::read_marker(self.archive.as_ref())
+            .await
+            .map_err(archive)?;
+        let place = self.archive.describe();
+        match (remembered, found) {
+            (Some(remembered), Some(found)) if remembered == found.to_string() => Ok(()),
+            (Some(remembered), Some(found)) => Err(OpenError::new(
+                "other_archive",
+                format!("the database belongs to archive {remembered}, this one is {found}"),
+                place,
+                "point [archive] to the archive of this database, or [database] to the database of this archive; an empty database can be filled by `callvault rebuild --from-archive`",
+            )),
+            (Some(remembered), None) => Err(OpenError::new(
+                "archive_marker_missing",
+                format!(
+                    "the database belongs to archive {remembered}, but there is no marker _callvault/archive.json"
+                ),
+                place,
+                "is the disk mounted, is this the right path or bucket? If the archive was really emptied, start with a new database",
+            )),
+            (None, _) => {
+                let now = self.clock.now();
+                let id = marker::read_or_create_marker(self.archive.as_ref(), new_id(now), now)
+                    .await
+                    .map_err(archive)?;
+                self.db
+                    .set_installation("archive_id", &id.to_string())
+                    .await
+                    .map_err(database)
+            }
+        }
+    }
+}
+
+fn database(error: crate::db::DbError) -> OpenError {
+    OpenError::new(
+        "database",
+        error.to_string(),
+        "[database] of the configuration",
+        "is the database up, are its address and password right? `callvault check` tells more",
+    )
+}
+
+fn archive(error: crate::archive::contract::ArchiveError) -> OpenError {
+    OpenError::new(
+        error.kind().code(),
+        error.to_string(),
+        "[archive] of the configuration",
+        "is the store up, are path or endpoint and rights right? `callvault check` tells more",
+    )
+}
+
+pub async fn open_database(config: &Config, clock: &SharedClock) -> Result<Database, OpenError> {
+    Database::connect(&config.database, &config.base_dir, clock.clone())
+        .await
+        .map_err(database)
+}
+
+/// Opens the database whatever its schema is.
+pub async fn open_database_for_migration(
+    config: &Config,
+    clock: &SharedClock,
+) -> Result<Database, OpenError> {
+    Database::connect_for_migration(&config.database, &config.base_dir, clock.clone())
+        .await
+        .map_err(database)
+}
+
+pub fn open_sources(
+    config: &Config,
+    client: &Arc<GuardedClient>,
+    clock: &SharedClock,
+) -> Result<Sources, OpenError> {
+    let context = BuildContext {
+        client: client.clone(),
+        clock: clock.clone(),
+    };
+    let providers = config
+        .sources
+        .iter()
+        .map(|source| {
+            registry::build(
+                &source.kind,
+                source.common.clone(),
+                source.own.clone(),
+                &context,
+            )
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| OpenError {
+            is_configuration: true,
+            ..OpenError::new(
+                "configuration",
+                error.what.clone(),
+                error.place(),
+                error.remedy.clone(),
+            )
+        })?;
+    Ok(Sources::new(providers))
+}
+
+/// A running installation.
+#[derive(Debug)]
+pub struct Running {
+    pub house: House,
+    pub addresses: Addresses,
+    stop: CancellationToken,
+    tasks: tokio_util::task::TaskTracker,
+}
+
+impl Running {
+    /// Ends gracefully: no new work, leases handed back, answers in flight finished.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Where a running installation answers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Addresses {
+    pub main: Option<SocketAddr>,
+    pub hooks: Option<SocketAddr>,
+}
+
+impl Addresses {
+    fn of(listeners: &Listeners) -> Self {
+        Self {
+            main: listeners.main.local_addr().ok(),
+            hooks: listeners.hooks.as_ref().and_then(|l| l.local_addr().ok()),
+        }
+    }
+
+    /// The address of the pages, for a browser on this machine.
+    pub fn page(&self) -> Option<String> {
+        self.main.map(|address| format!("http://{address}"))
+    }
+
+    pub fn lines(&self) -> Vec<String> {
+        let line = |what: &str, at: Option<SocketAddr>| at.map(|at| format!("{what} http://{at}"));
+        [
+            line("pages, API and hooks at", self.main),
+            line("hooks alone at", self.hooks),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+async fn bind(settings: &web::settings::Settings, any_port: bool) -> Result<Listeners, OpenError> {
+    let mut bound = Listeners::bind(settings).await;
+    if any_port && bound.is_err() {
+        let mut free = settings.clone();
+        free.listen.set_port(0);
+        bound = Listeners::bind(&free).await;
+    }
+    bound.map_err(|error| {
+        OpenError::new(
+            "listen",
+            error.to_string(),
+            "[server] listen of the configuration",
+            "another program holds the port: stop it, or choose another address",
+        )
+    })
+}
+
+/// Options that are not in the configuration file.
+#[derive(Clone, Debug, Default)]
+pub struct StartOptions {
+    /// A line on every page (the demo's warning).
+    pub banner: Option<String>,
+    /// The program that holds the decoder; the running one unless a test says otherwise.
+    pub decoder_program: Option<PathBuf>,
+    /// Try a free port when the configured one is taken.
+    pub any_port: bool,
+}
+
+/// Starts the chosen parts and returns once they answer.
+pub async fn start(
+    house: House,
+    parts: Parts,
+    options: StartOptions,
+) -> Result<Running, OpenError> {
+    let stop = CancellationToken::new();
+    let tasks = tokio_util::task::TaskTracker::new();
+    let now = house.clock.now();
+    let spool_dir = house.config.spool.dir(&house.config.base_dir);
+    let spool_error = |error: &dyn std::fmt::Display| {
+        OpenError::new(
+            "spool",
+            format!("cannot open the spool: {error}"),
+            spool_dir.display().to_string(),
+            "give the service a directory that it may write to ([spool] path)",
+        )
+    };
+    let spool = Spool::open(&house.config.spool, &house.config.base_dir)
+        .await
+        .map_err(|e| spool_error(&e))?;
+    let journal = Arc::new(
+        Journal::<Notice>::open(&spool_dir.join("journal"))
+            .await
+            .map_err(|e| spool_error(&e))?,
+    );
+    let intake = Intake::new(house.db.clone(), journal, house.clock.clone());
+
+    if parts.worker {
+        // Before this process takes its own id: what dead processes of this machine held is free now.
+        for dead in Instance::bury_dead(&spool_dir).map_err(|e| spool_error(&e))? {
+            house
+                .db
+                .free_dead_leases(&dead, now)
+                .await
+                .map_err(database)?;
+        }
+        let instance =
+            Arc::new(Instance::take(&spool_dir, new_id(now)).map_err(|e| spool_error(&e))?);
+        let live = house.db.live_leases(now).await.map_err(database)?;
+        spool
+            .sweep(|recording, token| live.contains(&(recording, token)))
+            .await
+            .map_err(|e| spool_error(&e))?;
+        let tools = tools(&house, spool.clone(), &options).await?;
+        let chores = vec![reconcile_chore(&house)];
+        tasks.spawn(crew::run(
+            tools,
+            intake.clone(),
+            house.config.worker.clone(),
+            instance,
+            chores,
+            stop.clone(),
+        ));
+    }
+    let addresses = if parts.web {
+        let settings = web::settings::Settings {
+            banner: options.banner.clone(),
+            ..house.config.server.clone()
+        };
+        let listeners = bind(&settings, options.any_port).await?;
+        let addresses = Addresses::of(&listeners);
+        let state = WebState {
+            archive: house.archive.clone(),
+            providers: house.sources.clone(),
+            clock: house.clock.clone(),
+            settings: Arc::new(settings),
+            metrics: Arc::default(),
+        };
+        tasks.spawn(web::serve::serve(
+            listeners,
+            state,
+            stop.clone().cancelled_owned(),
+        ));
+        addresses
+    } else {
+        Addresses::default()
+    };
+    Ok(Running {
+        house,
+        addresses,
+        stop,
+        tasks,
+    })
+}
+
+async fn tools(house: &House, spool: Spool, options: &StartOptions) -> Result<Tools, OpenError> {
+    let program = match &options.decoder_program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe().map_err(|error| {
+            OpenError::new(
+                "decoder",
+                format!("cannot find this program's own file: {error}"),
+                "this machine",
+                "start callvault by its full path",
+            )
+        })?,
+    };
+    let children = house.config.worker.decoder_children();
+    Ok(Tools {
+        db: house.db.clone(),
+        archive: house.archive.clone(),
+        spool,
+        client: house.client.clone(),
+        decoder: Arc::new(DecoderCrew::new(
+            program,
+            children,
+            DecoderLimits::default(),
+        )),
+        sources: house.sources.clone(),
+        clock: house.clock.clone(),
+        access: house.config.access_copy,
+    })
+}
+
+fn reconcile_chore(house: &House) -> Scheduled {
+    let house = house.clone();
+    let cron = house.config.schedule.poll.clone();
+    let chore: Chore = Arc::new(move || {
+        let house = house.clone();
+        Box::pin(async move {
+            reconcile::pass(&house.db, &house.sources, house.clock.now())
+                .await
+                .map(|report| report.to_string())
+                .map_err(|error| error.to_string())
+        })
+    });
+    Scheduled {
+        name: "poll",
+        cron,
+        chore,
+    }
+}

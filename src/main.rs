@@ -12,5 +12,5 @@ fn main() -> ExitCode {
     {
         return child::run();
     }
-    ExitCode::SUCCESS
+    callvault::cli::main()
 }

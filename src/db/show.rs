@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::domain::call::CallFacts;
 use crate::domain::clock::Timestamp;
 use crate::domain::deadlines::slack_s;
+use crate::domain::keys::ObjectKey;
 use crate::domain::recording::{Part, Role};
 use crate::domain::view::{
     AccessView, CallView, HistoryView, NoticeView, ObjectView, OriginalView, RecordingDetail,
@@ -98,6 +99,19 @@ impl Database {
     }
 
     /// The newest object of this role that was read back.
+    /// Keys of all objects that have a row, verified or not.
+    pub async fn all_object_keys(&self) -> Result<Vec<ObjectKey>, DbError> {
+        all(
+            self.reader(),
+            "select object_key from archive_object",
+            vec![],
+        )
+        .await?
+        .iter()
+        .map(|row| Ok(ObjectKey::stored(row.try_get_by_index::<String>(0)?)))
+        .collect()
+    }
+
     pub async fn current_object(
         &self,
         recording_id: Uuid,

@@ -229,6 +229,8 @@ pub mod reason {
     pub const ARCHIVE_UNAVAILABLE: &str = "archive_unavailable";
     /// Another object lies at the key, or what was read back differs.
     pub const ARCHIVE_CONFLICT: &str = "archive_conflict";
+    /// The database did not take a step.
+    pub const DATABASE_UNAVAILABLE: &str = "database_unavailable";
     /// No room in the spool.
     pub const SPOOL_FULL: &str = "spool_full";
     /// The vendor says that the file is gone.
@@ -241,6 +243,10 @@ pub mod reason {
     pub const SOURCE_UNCONFIGURED: &str = "source_unconfigured";
     /// A second look at a recording that was shorter than announced.
     pub const SHORT: &str = "short";
+    /// The decoder child died over the file, or gave no answer.
+    pub const DECODER_FAILED: &str = "decoder_failed";
+    /// No decoder child can be started.
+    pub const DECODER_UNAVAILABLE: &str = "decoder_unavailable";
     /// The decoder gave up on the file.
     pub const TRANSCODE_GAVE_UP: &str = "transcode_gave_up";
 }

@@ -10,7 +10,7 @@ pub mod transcode;
 mod decode;
 #[cfg(test)]
 mod format_tests;
-mod header;
+pub mod header;
 mod info_tag;
 mod meter;
 mod mp3;

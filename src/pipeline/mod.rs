@@ -1,4 +1,17 @@
 //! The journey of a notice and of a recording, one stage a file, each named by its verb.
+//!
+//! `intake` makes a message a durable notice; `inbox` reads notices; `ingest` walks one recording
+//! under one lease through `resolve`, `fetch`, `inspect`, `store`, `index` and `transcode`. A stage
+//! knows the tray it receives and the tray it hands on (`handoff`), never another stage.
 
 pub mod decoder;
+pub mod fetch;
+pub mod handoff;
+pub mod inbox;
+pub mod index;
+pub mod ingest;
+pub mod inspect;
 pub mod intake;
+pub mod resolve;
+pub mod store;
+pub mod transcode;

@@ -51,6 +51,14 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The start of every address that vendors are given, without a trailing slash.
+    pub fn public_base(&self) -> String {
+        match &self.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("http://{}", self.hooks_listen.unwrap_or(self.listen)),
+        }
+    }
+
     /// What is wrong with these settings: the key, and what is wrong with it, in words for a person.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();

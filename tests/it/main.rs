@@ -10,9 +10,12 @@ mod db_find;
 mod db_notices;
 mod db_readings;
 mod db_work;
+#[cfg(feature = "failpoints")]
+mod crash;
 mod decoder;
 mod egress;
 mod egress_bodies;
+mod journeys;
 mod providers;
 mod spool;
 mod support;

@@ -1,7 +1,9 @@
 //! What tests of several rooms share.
 
 pub mod http;
+pub mod house;
 pub mod network;
+pub mod postgres;
 pub mod s3;
 pub mod s3_faults;
 pub mod seed;

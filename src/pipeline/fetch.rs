@@ -1,0 +1,183 @@
+//! Streams a recording from its address into the spool, hashed on the way.
+//!
+//! A body that breaks off is continued where it stopped when the server's validators allow it, else
+//! begun again. What arrives here is complete by the server's own word, or it does not arrive.
+
+use std::time::Duration;
+
+use crate::db::recordings::RecordingRow;
+use crate::domain::clock::Timestamp;
+use crate::domain::recording::reason;
+use crate::providers::contract::{Address, Provider};
+use crate::providers::http::{
+    FetchError, FetchErrorKind, Fetched as Response, GuardPolicy, Limits, ResumeFrom,
+};
+use crate::spool::Scratch;
+
+use super::handoff::{Fetched, Tools, Verdict, Wait};
+
+/// Continuations of one body within one claim.
+const RESUMES: u32 = 3;
+/// How often to look again at a host that the configuration does not allow.
+const HOST_NOT_ALLOWED_AGAIN: Duration = Duration::from_secs(600);
+
+pub async fn fetch(
+    tools: &Tools,
+    provider: &dyn Provider,
+    row: &RecordingRow,
+    address: &Address,
+    mut scratch: Scratch,
+    now: Timestamp,
+) -> Result<Fetched, Verdict> {
+    let policy = GuardPolicy::from(provider.common());
+    let limits = Limits::media(provider.common().max_recording_bytes);
+    let mut resume: Option<ResumeFrom> = None;
+    let mut plain_http = false;
+    for attempt in 0..=RESUMES {
+        let response = tools
+            .client
+            .fetch(
+                &policy,
+                &address.url,
+                &address.headers,
+                resume.as_ref(),
+                &limits,
+            )
+            .await
+            .map_err(|error| fetch_failed(row, &error))?;
+        plain_http |= response.plain_http;
+        let validator = response.validator();
+        match response.status {
+            200 => scratch.restart().await?,
+            206 if continues(&response, scratch.written()) => {}
+            206 => {
+                // Not the stretch we asked for: begin again without Range.
+                scratch.restart().await?;
+                resume = None;
+                continue;
+            }
+            416 if resume.is_some() => {
+                scratch.restart().await?;
+                resume = None;
+                continue;
+            }
+            status => return Err(bad_status(provider, row, &response, status, now)),
+        }
+        let expected_end = expected_end(&response, address, scratch.written());
+        match pour(response, &mut scratch).await {
+            Ok(()) => match expected_end {
+                Some(end) if scratch.written() != end => {}
+                _ => {
+                    fail::fail_point!("fetch.before_fsync");
+                    let fingerprint = scratch.finish().await?;
+                    return Ok(Fetched {
+                        scratch,
+                        fingerprint,
+                        plain_http,
+                    });
+                }
+            },
+            Err(Broken::Spool(error)) => return Err(error.into()),
+            Err(Broken::Body(error)) if may_continue(&error.kind) => {
+                tracing::info!(recording = %row.recording_id, %error, attempt, "body broke off");
+            }
+            Err(Broken::Body(error)) => return Err(fetch_failed(row, &error)),
+        }
+        resume = match validator {
+            Some(validator) if scratch.written() > 0 => Some(ResumeFrom {
+                offset: scratch.written(),
+                validator,
+            }),
+            _ => None,
+        };
+    }
+    Err(Verdict::BadBytes {
+        reason: reason::TRUNCATED,
+        detail: format!(
+            "the body broke off at {} bytes, {} times",
+            scratch.written(),
+            RESUMES + 1
+        ),
+    })
+}
+
+enum Broken {
+    Body(FetchError),
+    Spool(crate::spool::SpoolError),
+}
+
+async fn pour(mut response: Response, scratch: &mut Scratch) -> Result<(), Broken> {
+    while let Some(chunk) = response.body.next_chunk().await.map_err(Broken::Body)? {
+        scratch.write(&chunk).await.map_err(Broken::Spool)?;
+        fail::fail_point!("fetch.mid_body");
+    }
+    Ok(())
+}
+
+fn may_continue(kind: &FetchErrorKind) -> bool {
+    matches!(
+        kind,
+        FetchErrorKind::Truncated | FetchErrorKind::Reset | FetchErrorKind::TimedOut
+    )
+}
+
+fn continues(response: &Response, written: u64) -> bool {
+    response
+        .content_range
+        .is_some_and(|(start, _)| start == written)
+}
+
+/// Where the body must end by the server's word, or by the notice's.
+fn expected_end(response: &Response, address: &Address, already: u64) -> Option<u64> {
+    response
+        .content_range
+        .and_then(|(_, total)| total)
+        .or(response.content_length.map(|length| already + length))
+        .or(address.expected_bytes)
+}
+
+fn bad_status(
+    provider: &dyn Provider,
+    row: &RecordingRow,
+    response: &Response,
+    status: u16,
+    now: Timestamp,
+) -> Verdict {
+    let renewable = provider.capabilities().link_renewable;
+    tracing::info!(recording = %row.recording_id, status, "address answered without a recording");
+    match status {
+        429 | 503 if response.retry_after.is_some() => {
+            Verdict::later_after(reason::THROTTLED, response.retry_after.unwrap_or_default())
+        }
+        429 => Verdict::later(reason::THROTTLED),
+        401 | 403 | 404 | 410 if renewable => Verdict::later(reason::LINK_EXPIRED),
+        401 | 403 | 404 | 410 if row.clocks.is_over(false, now) => Verdict::Gone {
+            reason: reason::GONE,
+            evidence: format!("the address answered {status} after its last day"),
+        },
+        // Soon after the notice the file may not be there yet (Alibaba page, checklist 6).
+        401 | 403 | 404 | 410 => Verdict::later(reason::NOT_READY),
+        _ => Verdict::later(reason::PROVIDER_UNREACHABLE),
+    }
+}
+
+fn fetch_failed(row: &RecordingRow, error: &FetchError) -> Verdict {
+    tracing::warn!(recording = %row.recording_id, %error, "fetch failed");
+    match &error.kind {
+        FetchErrorKind::HostNotAllowed { .. } => Verdict::Later {
+            reason: reason::HOST_NOT_ALLOWED,
+            wait: Wait::Exactly(HOST_NOT_ALLOWED_AGAIN),
+        },
+        FetchErrorKind::AddressForbidden
+        | FetchErrorKind::BadAddress
+        | FetchErrorKind::PlainHttpRefused => Verdict::Later {
+            reason: reason::ADDRESS_FORBIDDEN,
+            wait: Wait::Exactly(HOST_NOT_ALLOWED_AGAIN),
+        },
+        FetchErrorKind::TooLarge => Verdict::BadBytes {
+            reason: reason::TOO_LARGE,
+            detail: error.to_string(),
+        },
+        _ => Verdict::later(reason::PROVIDER_UNREACHABLE),
+    }
+}

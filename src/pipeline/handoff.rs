@@ -1,0 +1,180 @@
+//! The trays between the stages, and the verdict that a stage gives when it cannot hand on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::archive::contract::Archive;
+use crate::db::Database;
+use crate::domain::clock::{SharedClock, Timestamp};
+use crate::domain::digest::Fingerprint;
+use crate::domain::keys::ObjectKey;
+use crate::domain::media::AccessSettings;
+use crate::domain::recording::reason;
+use crate::domain::retry::{LONGEST_WAIT, backoff};
+use crate::pipeline::decoder::DecoderCrew;
+use crate::providers::http::GuardedClient;
+use crate::providers::sources::Sources;
+use crate::spool::{Scratch, Spool};
+
+/// What every stage may use. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    pub db: Database,
+    pub archive: Arc<dyn Archive>,
+    pub spool: Spool,
+    pub client: Arc<GuardedClient>,
+    pub decoder: Arc<DecoderCrew>,
+    pub sources: Sources,
+    pub clock: SharedClock,
+    pub access: AccessSettings,
+}
+
+/// The original in the spool: complete, flushed, hashed on the way.
+#[derive(Debug)]
+pub struct Fetched {
+    pub scratch: Scratch,
+    pub fingerprint: Fingerprint,
+    pub plain_http: bool,
+}
+
+/// The original with what its bytes say of themselves.
+#[derive(Debug)]
+pub struct Inspected {
+    pub scratch: Scratch,
+    pub fingerprint: Fingerprint,
+    pub ext: String,
+    pub mime: String,
+    /// Codes of `domain::media::note`.
+    pub notes: Vec<String>,
+}
+
+/// An object that is about to be put: its row is written first.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub key: ObjectKey,
+    pub fingerprint: Fingerprint,
+    pub mime: String,
+}
+
+/// Why a stage could not hand on, and what follows from it for the row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Something other than the bytes: never counts towards quarantine.
+    Later { reason: &'static str, wait: Wait },
+    /// The vendor has not made it yet.
+    NotReady { wait: Duration },
+    /// A judgement on the bytes: counts towards quarantine.
+    BadBytes {
+        reason: &'static str,
+        detail: String,
+    },
+    /// The vendor will not give it (any more).
+    Gone {
+        reason: &'static str,
+        evidence: String,
+    },
+    /// A person has to look at once.
+    Quarantine {
+        reason: &'static str,
+        detail: String,
+    },
+    /// Another worker holds the lease now; nothing more may be written.
+    LeaseLost,
+}
+
+/// When to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Growing with the failures of this recording.
+    Backoff,
+    Exactly(Duration),
+}
+
+impl Verdict {
+    pub fn later(reason: &'static str) -> Self {
+        Verdict::Later {
+            reason,
+            wait: Wait::Backoff,
+        }
+    }
+
+    pub fn later_after(reason: &'static str, wait: Duration) -> Self {
+        Verdict::Later {
+            reason,
+            wait: Wait::Exactly(wait.min(LONGEST_WAIT)),
+        }
+    }
+}
+
+impl Wait {
+    /// The moment of the next try; what dies before the full wait is over is tried at half of the
+    /// time that is left, so that a long wait never sleeps past a deadline.
+    pub fn until(self, failures: u32, now: Timestamp, deadline: Timestamp) -> Timestamp {
+        let wait = match self {
+            Wait::Backoff => backoff(failures, rand::random()),
+            Wait::Exactly(wait) => wait,
+        };
+        capped(wait, now, deadline)
+    }
+}
+
+/// `wait`, but at most half of the time left before `deadline` (not below five seconds).
+pub fn capped(wait: Duration, now: Timestamp, deadline: Timestamp) -> Timestamp {
+    let left = deadline.since_ms(now);
+    let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+    if left > 0 && wait >= left {
+        now.plus_ms((left / 2).max(5_000).min(wait))
+    } else {
+        now.plus_ms(wait)
+    }
+}
+
+impl From<crate::db::DbError> for Verdict {
+    fn from(error: crate::db::DbError) -> Self {
+        if error.is_lease_lost() {
+            return Verdict::LeaseLost;
+        }
+        tracing::warn!(%error, "database did not take a step");
+        Verdict::later(reason::DATABASE_UNAVAILABLE)
+    }
+}
+
+impl From<crate::archive::contract::ArchiveError> for Verdict {
+    fn from(error: crate::archive::contract::ArchiveError) -> Self {
+        use crate::archive::contract::ArchiveErrorKind as K;
+        tracing::warn!(code = error.kind().code(), %error, "archive did not take a step");
+        match error.kind() {
+            K::Conflict | K::Mismatch => Verdict::later(reason::ARCHIVE_CONFLICT),
+            _ => Verdict::later(reason::ARCHIVE_UNAVAILABLE),
+        }
+    }
+}
+
+impl From<crate::spool::SpoolError> for Verdict {
+    fn from(error: crate::spool::SpoolError) -> Self {
+        tracing::warn!(%error, "spool did not take a step");
+        Verdict::later(reason::SPOOL_FULL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_never_sleeps_past_the_deadline() {
+        let now = Timestamp::from_ms(0);
+        let hour = Duration::from_secs(3600);
+        assert_eq!(
+            capped(hour, now, Timestamp::from_ms(10_000_000)).ms(),
+            3_600_000
+        );
+        assert_eq!(capped(hour, now, Timestamp::from_ms(600_000)).ms(), 300_000);
+        assert_eq!(capped(hour, now, Timestamp::from_ms(4_000)).ms(), 5_000);
+        assert_eq!(capped(hour, now, Timestamp::from_ms(-1)).ms(), 3_600_000);
+        assert_eq!(
+            capped(Duration::from_secs(1), now, Timestamp::from_ms(500)).ms(),
+            1_000
+        );
+    }
+}

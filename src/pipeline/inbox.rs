@@ -1,0 +1,81 @@
+//! Reads stored notices and writes their facts: calls, legs, recordings that are due.
+//!
+//! Reading is repeatable: the same notice gives the same facts, and the same facts change no row.
+
+use std::time::Duration;
+
+use crate::db::Database;
+use crate::db::notices::ClaimedNotice;
+use crate::db::readings::SourceFacts;
+use crate::domain::clock::Timestamp;
+use crate::providers::contract::Provider;
+use crate::providers::sources::Sources;
+
+const BATCH: usize = 64;
+const LEASE: Duration = Duration::from_secs(60);
+
+/// Reads what waits; gives how many notices were settled. Zero means that nothing waits.
+pub async fn read_waiting(
+    db: &Database,
+    sources: &Sources,
+    instance: &str,
+    now: Timestamp,
+) -> Result<usize, crate::db::DbError> {
+    let claimed = db
+        .claim_notices(BATCH, instance, &sources.names(), now, LEASE)
+        .await?;
+    let count = claimed.len();
+    for notice in claimed {
+        let Some(provider) = sources.get(&notice.notice.source) else {
+            continue;
+        };
+        match settle(db, provider.as_ref(), &notice, now).await {
+            Ok(()) => {}
+            Err(error) if error.is_lease_lost() => {
+                tracing::warn!(notice = %notice.notice.notice_id, "another process reads this notice");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(count)
+}
+
+async fn settle(
+    db: &Database,
+    provider: &dyn Provider,
+    claimed: &ClaimedNotice,
+    now: Timestamp,
+) -> Result<(), crate::db::DbError> {
+    fail::fail_point!("inbox.claimed");
+    let reading = match provider.read(&claimed.notice) {
+        Ok(reading) => reading,
+        Err(why) => {
+            tracing::warn!(source = provider.name(), notice = %claimed.notice.notice_id, why, "notice kept, not understood");
+            return db.mark_unreadable(claimed, &why, now).await;
+        }
+    };
+    if let Some(why) = &reading.ignored
+        && reading.calls.is_empty()
+        && reading.recordings.is_empty()
+    {
+        return db.mark_ignored(claimed, why, now).await;
+    }
+    let applied = db
+        .apply_reading(claimed, &facts_of(provider), &reading, now)
+        .await?;
+    fail::fail_point!("inbox.applied");
+    tracing::debug!(source = provider.name(), notice = %claimed.notice.notice_id, ?applied, "notice read");
+    Ok(())
+}
+
+fn facts_of(provider: &dyn Provider) -> SourceFacts {
+    let common = provider.common();
+    let ms = |duration: Option<Duration>| duration.map(|d| d.as_millis() as i64);
+    SourceFacts {
+        kind: provider.kind().to_owned(),
+        link_renewable: provider.capabilities().link_renewable,
+        provider_keeps_ms: ms(common.provider_keeps),
+        expect_recordings: common.expect_recordings,
+        expect_within_ms: ms(common.expect_within),
+    }
+}

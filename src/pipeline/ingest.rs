@@ -1,0 +1,352 @@
+//! Walks one recording under one lease: resolve, fetch, inspect, store, index, then transcode.
+//!
+//! Each stage hands on or gives a verdict; only this file turns verdicts into a settled row. A crash
+//! anywhere costs at most one download.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::db::recordings::{Lease, Leased, RecordingRow, Settle};
+use crate::domain::clock::Timestamp;
+use crate::domain::recording::{State, reason};
+use crate::providers::contract::Provider;
+use crate::spool::Scratch;
+
+use super::handoff::{Tools, Verdict, capped};
+use super::{fetch, index, inspect, resolve, store, transcode};
+
+/// How long a claim holds without a heartbeat.
+pub const LEASE: Duration = Duration::from_secs(60);
+const HEARTBEAT: Duration = Duration::from_secs(20);
+/// Verdicts on the bytes before a person is asked.
+const TRIES: u32 = 5;
+/// A quarantined recording is still tried once a day until the vendor's time is over.
+const QUARANTINE_AGAIN: Duration = Duration::from_secs(24 * 3600);
+/// Decoder faults and lapses before the access copy is given up.
+const ACCESS_TRIES: u32 = 3;
+
+/// Does all that is due for one claimed recording and settles it.
+pub async fn ingest(tools: &Tools, leased: Leased, stop: &CancellationToken) {
+    let lease = leased.lease;
+    let alive = CancellationToken::new();
+    let _heart = alive.clone().drop_guard();
+    let lost = beat(tools, lease, alive);
+    let walked = tokio::select! {
+        walked = walk(tools, leased) => walked,
+        () = lost.cancelled() => Err(Verdict::LeaseLost),
+        () = stop.cancelled() => {
+            // Stopping: hand the work back at once instead of letting the lease run out.
+            let now = tools.clock.now();
+            if let Err(error) = tools.db.release(&lease, now).await {
+                tracing::debug!(recording = %lease.recording_id, %error, "lease not released");
+            }
+            return;
+        }
+    };
+    match walked {
+        Ok(()) => {}
+        Err(Verdict::LeaseLost) => {
+            tracing::warn!(recording = %lease.recording_id, "lease lost, leaving the recording to its new holder");
+        }
+        Err(verdict) => {
+            tracing::error!(recording = %lease.recording_id, ?verdict, "recording left unsettled, its lease runs out")
+        }
+    }
+}
+
+/// Renews the lease; the returned token is cancelled when somebody else has it.
+fn beat(tools: &Tools, lease: Lease, alive: CancellationToken) -> CancellationToken {
+    let lost = CancellationToken::new();
+    let (tools, report) = (tools.clone(), lost.clone());
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = alive.cancelled() => return,
+                () = tokio::time::sleep(HEARTBEAT) => {}
+            }
+            let until = tools.clock.now().plus(LEASE);
+            match tools.db.heartbeat(&lease, until).await {
+                Ok(()) => {}
+                Err(error) if error.is_lease_lost() => {
+                    report.cancel();
+                    return;
+                }
+                // The database is away: the work goes on, every later write is guarded by the token.
+                Err(error) => {
+                    tracing::warn!(recording = %lease.recording_id, %error, "heartbeat failed")
+                }
+            }
+        }
+    });
+    lost
+}
+
+async fn walk(tools: &Tools, leased: Leased) -> Result<(), Verdict> {
+    let lease = leased.lease;
+    let row = &leased.loaded.row;
+    let Some(provider) = tools.sources.get(&row.source) else {
+        return settle_later(tools, &lease, row, reason::SOURCE_UNCONFIGURED).await;
+    };
+    if row.state == State::Archived {
+        return derive(tools, &lease, None).await;
+    }
+    match bring_in(tools, &lease, &leased, &provider).await {
+        Ok(scratch) => {
+            // What is not archived yet goes before access copies.
+            let now = tools.clock.now();
+            if tools
+                .db
+                .archive_work_is_due(now, &tools.sources.names())
+                .await?
+            {
+                drop(scratch);
+                tools.db.settle(&lease, Settle::Done, now).await?;
+                return Ok(());
+            }
+            derive(tools, &lease, scratch).await
+        }
+        Err(verdict) => settle(tools, &lease, row, provider.as_ref(), verdict).await,
+    }
+}
+
+/// From wherever the recording is to `archived`. Gives the file when it is still in the spool.
+async fn bring_in(
+    tools: &Tools,
+    lease: &Lease,
+    leased: &Leased,
+    provider: &Arc<dyn Provider>,
+) -> Result<Option<Scratch>, Verdict> {
+    let row = &leased.loaded.row;
+    if row.state == State::Staged
+        && let Some(proof) = store::adopt(tools, row, &leased.loaded.objects).await?
+    {
+        stage(row, "index");
+        index::index(tools, lease, &proof, &row.notes, tools.clock.now()).await?;
+        return Ok(None);
+    }
+    stage(row, "resolve");
+    let now = tools.clock.now();
+    let address = resolve::resolve(provider.as_ref(), row, now).await?;
+    if row.confirmed_at.is_none() {
+        tools.db.confirm(lease, now).await?;
+    }
+    stage(row, "fetch");
+    let scratch = tools
+        .spool
+        .scratch(
+            lease.recording_id,
+            lease.token,
+            address.expected_bytes.unwrap_or(0),
+        )
+        .await?;
+    let fetched = fetch::fetch(
+        tools,
+        provider.as_ref(),
+        row,
+        &address,
+        scratch,
+        tools.clock.now(),
+    )
+    .await?;
+    stage(row, "inspect");
+    let inspected = inspect::inspect(fetched).await?;
+    stage(row, "store");
+    let proof = store::store(tools, lease, row, &inspected, tools.clock.now()).await?;
+    stage(row, "index");
+    index::index(tools, lease, &proof, &inspected.notes, tools.clock.now()).await?;
+    Ok(Some(inspected.scratch))
+}
+
+/// Access copy, waveform and the manifest that names them.
+async fn derive(tools: &Tools, lease: &Lease, scratch: Option<Scratch>) -> Result<(), Verdict> {
+    let loaded = tools.db.load(lease.recording_id).await?;
+    let row = &loaded.row;
+    stage(row, "transcode");
+    match derive_steps(tools, lease, scratch).await {
+        Ok(settle) => {
+            tools.db.settle(lease, settle, tools.clock.now()).await?;
+            Ok(())
+        }
+        Err(Verdict::LeaseLost) => Err(Verdict::LeaseLost),
+        Err(Verdict::BadBytes { reason, detail }) => {
+            let now = tools.clock.now();
+            tracing::warn!(recording = %row.recording_id, detail, "no access copy yet");
+            let later = Settle::AccessLater {
+                at: now.plus(crate::domain::retry::backoff(
+                    row.access_tries,
+                    rand::random(),
+                )),
+                reason: reason.to_owned(),
+                counts: true,
+            };
+            tools.db.settle(lease, later, now).await?;
+            Ok(())
+        }
+        Err(verdict) => {
+            let now = tools.clock.now();
+            let (reason, at) = match verdict {
+                Verdict::Later { reason, wait } => (
+                    reason,
+                    wait.until(row.failures, now, Timestamp::from_ms(i64::MAX)),
+                ),
+                _ => (reason::ARCHIVE_UNAVAILABLE, now.plus(LEASE)),
+            };
+            let later = Settle::AccessLater {
+                at,
+                reason: reason.to_owned(),
+                counts: false,
+            };
+            tools.db.settle(lease, later, now).await?;
+            Ok(())
+        }
+    }
+}
+
+async fn derive_steps(
+    tools: &Tools,
+    lease: &Lease,
+    scratch: Option<Scratch>,
+) -> Result<Settle, Verdict> {
+    let loaded = tools.db.load(lease.recording_id).await?;
+    store::tidy_planned(tools, lease, &loaded.objects, tools.clock.now()).await?;
+    let loaded = tools.db.load(lease.recording_id).await?;
+    let row = &loaded.row;
+    let mut settle = Settle::Done;
+    if row.access_due {
+        if row.access_tries + row.access_lapses >= ACCESS_TRIES {
+            let notes = with_note(&row.notes, crate::domain::media::note::TRANSCODE_GAVE_UP);
+            tools.db.set_notes(lease, &notes, tools.clock.now()).await?;
+            settle = Settle::AccessGaveUp {
+                reason: reason::TRANSCODE_GAVE_UP.to_owned(),
+            };
+        } else {
+            let notes =
+                transcode::transcode(tools, lease, &loaded, scratch, tools.clock.now()).await?;
+            tools.db.set_notes(lease, &notes, tools.clock.now()).await?;
+            settle = Settle::AccessDone;
+        }
+    }
+    let proof = index::write_manifest(tools, lease, tools.clock.now()).await?;
+    tools
+        .db
+        .mark_verified(lease, &proof, None, tools.clock.now())
+        .await?;
+    fail::fail_point!("transcode.before_settle");
+    Ok(settle)
+}
+
+fn with_note(notes: &[String], code: &str) -> Vec<String> {
+    let mut notes = notes.to_vec();
+    if !notes.iter().any(|note| note == code) {
+        notes.push(code.to_owned());
+    }
+    notes
+}
+
+/// Turns a verdict into the row's next state.
+async fn settle(
+    tools: &Tools,
+    lease: &Lease,
+    row: &RecordingRow,
+    provider: &dyn Provider,
+    verdict: Verdict,
+) -> Result<(), Verdict> {
+    let now = tools.clock.now();
+    let deadline = row.deadline_at;
+    let settle = match verdict {
+        Verdict::LeaseLost => return Err(Verdict::LeaseLost),
+        Verdict::Later { reason, wait } => Settle::Retry {
+            at: wait.until(row.failures, now, deadline),
+            reason: reason.to_owned(),
+            count: crate::db::recordings::Count::Failure,
+        },
+        Verdict::NotReady { wait } => Settle::Retry {
+            at: capped(wait, now, deadline),
+            reason: reason::NOT_READY.to_owned(),
+            count: crate::db::recordings::Count::NotReady,
+        },
+        Verdict::BadBytes { reason, detail } => {
+            tracing::warn!(recording = %row.recording_id, reason, detail, "bytes refused");
+            bad_bytes(row, provider, reason, now)
+        }
+        Verdict::Quarantine { reason, detail } => {
+            tracing::error!(recording = %row.recording_id, reason, detail, "recording quarantined");
+            Settle::Quarantine {
+                reason: reason.to_owned(),
+                retry_at: now.plus(QUARANTINE_AGAIN),
+            }
+        }
+        Verdict::Gone { reason, evidence } => gone(row, reason, &evidence),
+    };
+    tools.db.settle(lease, settle, now).await?;
+    Ok(())
+}
+
+fn bad_bytes(
+    row: &RecordingRow,
+    provider: &dyn Provider,
+    reason: &'static str,
+    now: Timestamp,
+) -> Settle {
+    let renewable = provider.capabilities().link_renewable;
+    if row.clocks.is_over(renewable, now) {
+        return gone(
+            row,
+            crate::domain::recording::reason::EXPIRED_AT_PROVIDER,
+            reason,
+        );
+    }
+    if row.attempts + 1 >= TRIES {
+        return Settle::Quarantine {
+            reason: reason.to_owned(),
+            retry_at: now.plus(QUARANTINE_AGAIN),
+        };
+    }
+    Settle::Retry {
+        at: capped(
+            crate::domain::retry::backoff(row.attempts, rand::random()),
+            now,
+            row.deadline_at,
+        ),
+        reason: reason.to_owned(),
+        count: crate::db::recordings::Count::Attempt,
+    }
+}
+
+/// Lost needs evidence that it existed; without it, it was never made.
+fn gone(row: &RecordingRow, reason: &'static str, evidence: &str) -> Settle {
+    if row.confirmed_at.is_some() {
+        tracing::error!(recording = %row.recording_id, reason, evidence, "recording lost");
+        Settle::Lost {
+            reason: reason.to_owned(),
+            evidence: evidence.to_owned(),
+        }
+    } else {
+        Settle::Absent {
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+async fn settle_later(
+    tools: &Tools,
+    lease: &Lease,
+    row: &RecordingRow,
+    reason: &'static str,
+) -> Result<(), Verdict> {
+    let now = tools.clock.now();
+    let settle = Settle::Retry {
+        at: capped(crate::domain::retry::LONGEST_WAIT, now, row.deadline_at),
+        reason: reason.to_owned(),
+        count: crate::db::recordings::Count::Nothing,
+    };
+    tools.db.settle(lease, settle, now).await?;
+    Ok(())
+}
+
+/// One line per stage; the kill loop counts its kills by them.
+fn stage(row: &RecordingRow, name: &'static str) {
+    tracing::debug!(target: "callvault::stage", recording = %row.recording_id, stage = name);
+}

@@ -1,0 +1,249 @@
+//! Makes the access copy and the waveform of an archived original, in a decoder child.
+//!
+//! Nothing here can harm the recording: it is archived already, and stays so when this fails.
+
+use crate::db::recordings::{Lease, Loaded, NewObject, ObjectFacts, ObjectRow};
+use crate::domain::clock::Timestamp;
+use crate::domain::digest::Hasher;
+use crate::domain::media::{AccessTags, TranscodeJob, TranscodeReport, note};
+use crate::domain::proof::ArchiveProof;
+use crate::domain::recording::{Role, reason};
+use crate::spool::Scratch;
+
+use super::handoff::{Tools, Verdict};
+use super::store::{Content, MOST_NUMBERS, next_number, put_derived};
+
+/// A CDR and the sound may differ by this much before a note says so (2 s or 2 %).
+const TOLERANCE_MS: i64 = 2000;
+
+/// Makes what is due and gives the notes that go on the row. `original` is the file in the spool when
+/// this worker still has it, else it comes back from the archive.
+pub async fn transcode(
+    tools: &Tools,
+    lease: &Lease,
+    loaded: &Loaded,
+    original: Option<Scratch>,
+    now: Timestamp,
+) -> Result<Vec<String>, Verdict> {
+    let row = &loaded.row;
+    let Some(source) = loaded
+        .objects
+        .iter()
+        .rev()
+        .find(|o| o.role == Role::Original)
+    else {
+        return Ok(row.notes.clone());
+    };
+    let input = match original {
+        Some(scratch) => scratch,
+        None => bring_back(tools, lease, source).await?,
+    };
+    fail::fail_point!("transcode.before_decode");
+    let mp3 = tools
+        .spool
+        .derived(lease.recording_id, lease.token, "mp3")?;
+    let waveform = tools
+        .spool
+        .derived(lease.recording_id, lease.token, "json")?;
+    let job = TranscodeJob {
+        input: input.path().to_owned(),
+        mp3: mp3.path().to_owned(),
+        waveform: waveform.path().to_owned(),
+        settings: tools.access,
+        tags: AccessTags {
+            recording_id: Some(row.recording_id.to_string()),
+            call_id: Some(row.call_id.to_string()),
+            started_at: row.call.started_at,
+            ended_at: row.call.ended_at,
+        },
+    };
+    let report = tools.decoder.transcode(&job).await.map_err(|fault| {
+        tracing::warn!(recording = %row.recording_id, %fault, "decoder child failed");
+        if fault.blames_the_file() {
+            Verdict::BadBytes {
+                reason: reason::DECODER_FAILED,
+                detail: fault.to_string(),
+            }
+        } else {
+            Verdict::later(reason::DECODER_UNAVAILABLE)
+        }
+    })?;
+    fail::fail_point!("transcode.after_decode");
+    mark_original(tools, lease, source, &report, now).await?;
+    if let Some(access) = &report.access {
+        let proof = put_file(
+            tools,
+            lease,
+            loaded,
+            Role::Access,
+            mp3.path(),
+            &report,
+            source,
+            now,
+        )
+        .await?;
+        let facts = ObjectFacts {
+            codec: "mp3".to_owned(),
+            sample_rate_hz: access.sample_rate_hz,
+            channels: access.channels,
+            duration_ms: access.duration_ms as i64,
+        };
+        tools
+            .db
+            .mark_verified(lease, &proof, Some(facts), now)
+            .await?;
+        let proof = put_file(
+            tools,
+            lease,
+            loaded,
+            Role::Waveform,
+            waveform.path(),
+            &report,
+            source,
+            now,
+        )
+        .await?;
+        tools.db.mark_verified(lease, &proof, None, now).await?;
+    }
+    fail::fail_point!("transcode.after_put");
+    Ok(all_notes(loaded, &report))
+}
+
+/// The original from the archive into the spool, hashed on the way.
+async fn bring_back(tools: &Tools, lease: &Lease, source: &ObjectRow) -> Result<Scratch, Verdict> {
+    use futures::StreamExt as _;
+    let mut scratch = tools
+        .spool
+        .scratch(lease.recording_id, lease.token, source.bytes)
+        .await?;
+    let mut reader = tools
+        .archive
+        .open(&source.key, source.version_id.as_deref(), None)
+        .await?;
+    while let Some(chunk) = reader.body.next().await {
+        scratch.write(&chunk?).await?;
+    }
+    let fingerprint = scratch.finish().await?;
+    if fingerprint != source.fingerprint() {
+        tracing::error!(key = %source.key, "the archived original reads back with another hash");
+        return Err(Verdict::later(reason::ARCHIVE_CONFLICT));
+    }
+    Ok(scratch)
+}
+
+async fn mark_original(
+    tools: &Tools,
+    lease: &Lease,
+    source: &ObjectRow,
+    report: &TranscodeReport,
+    now: Timestamp,
+) -> Result<(), Verdict> {
+    if let Some(facts) = report.original.as_ref().filter(|facts| facts.frames > 0) {
+        let facts = ObjectFacts {
+            codec: facts.codec.clone(),
+            sample_rate_hz: facts.sample_rate_hz,
+            channels: facts.channels,
+            duration_ms: facts.duration_ms as i64,
+        };
+        tools
+            .db
+            .set_object_facts(lease, &source.key, facts, now)
+            .await?;
+    }
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments)] // one call, two roles: a struct would only rename the list
+async fn put_file(
+    tools: &Tools,
+    lease: &Lease,
+    loaded: &Loaded,
+    role: Role,
+    path: &std::path::Path,
+    report: &TranscodeReport,
+    source: &ObjectRow,
+    now: Timestamp,
+) -> Result<ArchiveProof, Verdict> {
+    let Some(folder) = loaded.row.folder.clone() else {
+        return Err(Verdict::later(reason::ARCHIVE_CONFLICT));
+    };
+    let fingerprint = hash_file(path).await.map_err(|error| {
+        tracing::warn!(%error, path = %path.display(), "cannot read what the decoder made");
+        Verdict::later(reason::SPOOL_FULL)
+    })?;
+    let next = next_number(&loaded.objects, role);
+    for n in next..next + MOST_NUMBERS {
+        let (key, mime) = match role {
+            Role::Waveform => (folder.waveform(n), "application/json"),
+            _ => (folder.access(n), "audio/mpeg"),
+        };
+        let object = NewObject {
+            role,
+            n,
+            key,
+            bytes: fingerprint.bytes,
+            sha256: fingerprint.sha256,
+            mime: mime.to_owned(),
+            made_from: Some(source.sha256),
+            tool: Some(report.tool.clone()),
+            settings: Some(report.settings.clone()),
+            ..NewObject::default_at(now)
+        };
+        if let Some(proof) = put_derived(tools, lease, object, &Content::File(path), now).await? {
+            return Ok(proof);
+        }
+    }
+    Err(Verdict::later(reason::ARCHIVE_CONFLICT))
+}
+
+async fn hash_file(path: &std::path::Path) -> std::io::Result<crate::domain::digest::Fingerprint> {
+    use tokio::io::AsyncReadExt as _;
+    let mut file = tokio::fs::File::open(path).await?;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let n = file.read(&mut buffer).await?;
+        if n == 0 {
+            return Ok(hasher.finish());
+        }
+        hasher.update(&buffer[..n]);
+    }
+}
+
+/// What was noted at the fetch, what decoding found, and whether the CDR tells another length.
+fn all_notes(loaded: &Loaded, report: &TranscodeReport) -> Vec<String> {
+    let mut notes: Vec<String> = loaded
+        .row
+        .notes
+        .iter()
+        .filter(|code| [note::SHORT, note::FETCHED_PLAIN_HTTP].contains(&code.as_str()))
+        .cloned()
+        .collect();
+    notes.extend(
+        report
+            .notes
+            .iter()
+            .filter(|code| !loaded.row.notes.contains(code))
+            .cloned(),
+    );
+    let decoded = report
+        .original
+        .as_ref()
+        .map(|facts| facts.duration_ms as i64);
+    if let (Some(told), Some(decoded)) = (talk_ms(loaded), decoded) {
+        let tolerance = TOLERANCE_MS.max(told / 50);
+        if (told - decoded).abs() > tolerance {
+            notes.push(note::DURATION_DIFFERS.to_owned());
+        }
+    }
+    notes
+}
+
+/// Talk time by the CDR.
+fn talk_ms(loaded: &Loaded) -> Option<i64> {
+    let call = &loaded.row.call;
+    call.duration_ms.or_else(|| {
+        let from = call.answered_at.or(call.started_at)?;
+        Some(call.ended_at?.since_ms(from))
+    })
+}

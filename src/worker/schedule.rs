@@ -1,0 +1,116 @@
+//! Cron ticks. A tick does nothing but become a row, unique by name and due time; whoever gets the row
+//! runs the chore, so any number of processes may tick.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+use tokio_util::sync::CancellationToken;
+
+use crate::db::Database;
+use crate::domain::clock::{SharedClock, Timestamp};
+
+pub type Chore =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<String, String>> + Send>> + Send + Sync>;
+
+/// One scheduled chore: its name in `schedule_run`, its cron line (seconds first, UTC), what to do.
+#[derive(Clone)]
+pub struct Scheduled {
+    pub name: &'static str,
+    pub cron: String,
+    pub chore: Chore,
+}
+
+/// Whether a cron line can be read; the error is for the configuration check.
+pub fn check_cron(line: &str) -> Result<(), String> {
+    Job::new(line, |_, _| {}).map(|_| ()).map_err(|error| {
+        format!(
+            "{line:?} is not a cron line with seconds first (such as \"0 */5 * * * *\"): {error}"
+        )
+    })
+}
+
+/// Ticks until `stop`. One chore of a name runs at a time in this process; a tick that comes meanwhile
+/// is dropped here (the row of the running one is still open).
+pub async fn run(
+    db: Database,
+    clock: SharedClock,
+    instance: Arc<str>,
+    chores: Vec<Scheduled>,
+    stop: CancellationToken,
+) -> Result<(), JobSchedulerError> {
+    let mut scheduler = JobScheduler::new().await?;
+    let mut runners = tokio::task::JoinSet::new();
+    for scheduled in chores {
+        let (tick, ticks) = mpsc::channel::<()>(1);
+        scheduler
+            .add(Job::new(scheduled.cron.as_str(), move |_, _| {
+                // Full: the chore still runs from an earlier tick.
+                let _ = tick.try_send(());
+            })?)
+            .await?;
+        runners.spawn(run_ticks(
+            db.clone(),
+            clock.clone(),
+            instance.clone(),
+            scheduled,
+            ticks,
+            stop.clone(),
+        ));
+    }
+    scheduler.start().await?;
+    stop.cancelled().await;
+    scheduler.shutdown().await?;
+    while runners.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn run_ticks(
+    db: Database,
+    clock: SharedClock,
+    instance: Arc<str>,
+    scheduled: Scheduled,
+    mut ticks: mpsc::Receiver<()>,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            tick = ticks.recv() => if tick.is_none() { return },
+            () = stop.cancelled() => return,
+        }
+        // Cron ticks on whole seconds: every process names the same due time.
+        let now = clock.now();
+        let due = Timestamp::from_ms(now.ms() - now.ms().rem_euclid(1000));
+        match db.tick(scheduled.name, due, &instance, now).await {
+            Ok(Some(run)) => {
+                let result = (scheduled.chore)().await;
+                let text = match &result {
+                    Ok(text) => text.clone(),
+                    Err(text) => format!("failed: {text}"),
+                };
+                if let Err(error) = &result {
+                    tracing::warn!(chore = scheduled.name, error, "scheduled run failed");
+                }
+                if let Err(error) = db.finish_run(&run, &text, clock.now()).await {
+                    tracing::warn!(chore = scheduled.name, %error, "scheduled run not closed");
+                }
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(chore = scheduled.name, %error, "tick not recorded"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_cron;
+
+    #[test]
+    fn cron_lines_have_seconds_first() {
+        assert!(check_cron("0 */5 * * * *").is_ok());
+        assert!(check_cron("*/5 * * * *").is_err());
+        assert!(check_cron("soon").is_err());
+    }
+}

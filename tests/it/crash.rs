@@ -1,0 +1,204 @@
+//! The program dies at every named point, comes back, and one result remains.
+//!
+//! `cargo test --features failpoints --test it crash`
+
+use std::collections::BTreeSet;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use callvault::app::House;
+use callvault::config::Config;
+use callvault::domain::clock::{SharedClock, SystemClock};
+use callvault::simulator::{Options, Vendor, VendorKind};
+
+use crate::support::house::{program, spool_files, stored_keys};
+
+/// Every `fail_point!` in the sources, so that a new one is tested by existing.
+fn points() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut dirs = vec![std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            for (_, rest) in text
+                .match_indices("fail_point!(\"")
+                .map(|(i, m)| text[i..].split_at(m.len()))
+            {
+                found.insert(rest.split('"').next().unwrap().to_owned());
+            }
+        }
+    }
+    found
+}
+
+struct Served {
+    child: Child,
+    address: String,
+}
+
+/// Starts `serve`; with `dies_at` the process aborts when it comes to that point.
+fn serve(dir: &std::path::Path, port: u16, dies_at: Option<&str>) -> Served {
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(dir.join("serve.log"))
+        .unwrap();
+    let mut command = Command::new(program());
+    command
+        .args(["--config"])
+        .arg(dir.join("callvault.toml"))
+        .arg("serve")
+        .env("CALLVAULT__SERVER__LISTEN", format!("127.0.0.1:{port}"))
+        .stdout(Stdio::null())
+        .stderr(log);
+    if let Some(point) = dies_at {
+        command.env("CALLVAULT_DIE_AT", point);
+    }
+    Served {
+        child: command.spawn().unwrap(),
+        address: format!("http://127.0.0.1:{port}"),
+    }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dying_at_any_point_leaves_one_result() {
+    let points = points();
+    assert!(points.len() > 15, "found only {points:?}");
+    for point in points {
+        dies_once(&point).await;
+        println!("{point}: died, came back, one result");
+    }
+}
+
+async fn dies_once(point: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let clock: SharedClock = Arc::new(SystemClock);
+    let options = Options {
+        calls: 2,
+        speed: 900.0,
+        only: vec!["none".to_owned()],
+        ledger: Some(dir.path().join("served.ndjson")),
+        call_interval: Duration::from_millis(10),
+        ..Options::new("feiyu-crash")
+    };
+    let vendor = Vendor::start(VendorKind::Feiyu, options, clock.clone())
+        .await
+        .unwrap();
+    let text = format!(
+        "[database]\nurl = \"sqlite://callvault.db\"\n[archive]\nkind = \"directory\"\npath = \"archive\"\n[spool]\npath = \"spool\"\n[schedule]\npoll = \"* * * * * *\"\n{}",
+        vendor.config_block()
+    );
+    std::fs::write(dir.path().join("callvault.toml"), text).unwrap();
+    let port = free_port();
+    let mut served = serve(dir.path(), port, Some(point));
+    vendor.set_push_to(served.address.clone());
+    let calling = tokio::spawn({
+        let vendor = vendor.clone();
+        async move { vendor.make_calls().await.unwrap() }
+    });
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = served.child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{point} was never reached, see {}",
+            dir.keep().display()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(!status.success(), "{point} did not kill the program");
+    let mut served = serve(dir.path(), port, None);
+    calling.await.unwrap();
+    wait_until_whole(dir.path(), &vendor, point, &clock).await;
+    terminate(&mut served.child);
+    assert_eq!(
+        spool_files(&dir.path().join("spool")),
+        Vec::<std::path::PathBuf>::new(),
+        "{point} left files in the spool"
+    );
+    vendor.stop().await;
+}
+
+async fn wait_until_whole(
+    dir: &std::path::Path,
+    vendor: &Vendor,
+    point: &str,
+    clock: &SharedClock,
+) {
+    let begun = Instant::now();
+    let house = loop {
+        let config = Config::load(Some(&dir.join("callvault.toml"))).unwrap();
+        match House::open(config, clock.clone()).await {
+            Ok(house) => break house,
+            Err(error) => {
+                assert!(
+                    begun.elapsed() < Duration::from_secs(30),
+                    "{point}: {error}"
+                );
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    };
+    loop {
+        let mut open = Vec::new();
+        for line in vendor.ledger() {
+            let found = house
+                .db
+                .recordings_of_call(&line.source, &line.provider_call_id)
+                .await
+                .unwrap();
+            let whole = matches!(found.as_slice(), [one]
+                if one.state == "archived"
+                    && one.access.is_some()
+                    && one.original.as_ref().map(|o| o.sha256.to_string()) == line.sha256);
+            if !whole {
+                open.push(format!("{line:?}: {found:?}"));
+            }
+        }
+        let rows: BTreeSet<String> = house
+            .db
+            .all_object_keys()
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|key| key.to_string())
+            .collect();
+        let stored = stored_keys(house.archive.as_ref()).await;
+        if rows != stored {
+            open.push(format!(
+                "rows without object or objects without row: {:?}",
+                rows.symmetric_difference(&stored).collect::<Vec<_>>()
+            ));
+        }
+        if open.is_empty() {
+            return;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(100),
+            "{point}: not whole again: {open:#?}"
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn terminate(child: &mut Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    child.wait().unwrap();
+}
