@@ -1,6 +1,5 @@
 //! The roof: puts the rooms together, the only place that knows every concrete type.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ use crate::providers::sources::Sources;
 use crate::spool::Spool;
 use crate::spool::journal::Journal;
 use crate::web;
-use crate::web::serve::Listeners;
+use crate::web::serve::{Addresses, Listeners};
 use crate::web::state::WebState;
 use crate::worker::crew;
 use crate::worker::instance::Instance;
@@ -246,55 +245,6 @@ impl Running {
     }
 }
 
-/// Where a running installation answers.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Addresses {
-    pub main: Option<SocketAddr>,
-    pub hooks: Option<SocketAddr>,
-}
-
-impl Addresses {
-    fn of(listeners: &Listeners) -> Self {
-        Self {
-            main: listeners.main.local_addr().ok(),
-            hooks: listeners.hooks.as_ref().and_then(|l| l.local_addr().ok()),
-        }
-    }
-
-    /// The address of the pages, for a browser on this machine.
-    pub fn page(&self) -> Option<String> {
-        self.main.map(|address| format!("http://{address}"))
-    }
-
-    pub fn lines(&self) -> Vec<String> {
-        let line = |what: &str, at: Option<SocketAddr>| at.map(|at| format!("{what} http://{at}"));
-        [
-            line("pages, API and hooks at", self.main),
-            line("hooks alone at", self.hooks),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
-    }
-}
-
-async fn bind(settings: &web::settings::Settings, any_port: bool) -> Result<Listeners, OpenError> {
-    let mut bound = Listeners::bind(settings).await;
-    if any_port && bound.is_err() {
-        let mut free = settings.clone();
-        free.listen.set_port(0);
-        bound = Listeners::bind(&free).await;
-    }
-    bound.map_err(|error| {
-        OpenError::new(
-            "listen",
-            error.to_string(),
-            "[server] listen of the configuration",
-            "another program holds the port: stop it, or choose another address",
-        )
-    })
-}
-
 /// Options that are not in the configuration file.
 #[derive(Clone, Debug, Default)]
 pub struct StartOptions {
@@ -366,20 +316,27 @@ pub async fn start(
             banner: options.banner.clone(),
             ..house.config.server.clone()
         };
-        let listeners = bind(&settings, options.any_port).await?;
-        let addresses = Addresses::of(&listeners);
-        let state = WebState {
-            archive: house.archive.clone(),
-            providers: house.sources.clone(),
-            clock: house.clock.clone(),
-            settings: Arc::new(settings),
-            metrics: Arc::default(),
-        };
-        tasks.spawn(web::serve::serve(
-            listeners,
-            state,
-            stop.clone().cancelled_owned(),
-        ));
+        let listeners = Listeners::bind(&settings, options.any_port)
+            .await
+            .map_err(|error| {
+                OpenError::new(
+                    "listen",
+                    error.to_string(),
+                    "[server] listen of the configuration",
+                    "another program holds the port: stop it, or choose another address",
+                )
+            })?;
+        let addresses = listeners.addresses();
+        let state = WebState::new(
+            house.db.clone(),
+            house.archive.clone(),
+            intake.clone(),
+            house.sources.clone(),
+            house.clock.clone(),
+            spool.clone(),
+            settings,
+        );
+        tasks.spawn(web::serve::serve(listeners, state, stop.clone()));
         addresses
     } else {
         Addresses::default()

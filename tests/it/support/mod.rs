@@ -1,7 +1,7 @@
 //! What tests of several rooms share.
 
-pub mod http;
 pub mod house;
+pub mod http;
 pub mod network;
 pub mod postgres;
 pub mod s3;
