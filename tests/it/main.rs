@@ -5,13 +5,13 @@ mod archive_disk;
 mod archive_faults;
 mod arrows;
 mod config;
+#[cfg(feature = "failpoints")]
+mod crash;
 mod db;
 mod db_find;
 mod db_notices;
 mod db_readings;
 mod db_work;
-#[cfg(feature = "failpoints")]
-mod crash;
 mod decoder;
 mod egress;
 mod egress_bodies;
