@@ -50,7 +50,7 @@ pub fn draw(json: &[u8]) -> Option<Drawing> {
         })
         .collect();
     Some(Drawing {
-        width: columns,
+        width: (columns - 1).max(1),
         height: LANE_HEIGHT as usize * channels,
         lanes,
     })
@@ -91,7 +91,7 @@ mod tests {
         let drawing = draw(json).unwrap();
         assert_eq!(
             (drawing.width, drawing.height, drawing.lanes.len()),
-            (2, 120, 2)
+            (1, 120, 2)
         );
         assert_eq!(drawing.lanes[0], "M0 29.6L1 15.6L1 44.4L0 30.4Z");
     }

@@ -84,6 +84,8 @@ pub struct When {
     pub machine: String,
     pub date: String,
     pub time: String,
+    /// The zone's offset at that moment.
+    pub offset: String,
     pub full: String,
     /// The call's start; else only the arrival of the first notice is known.
     pub is_start: bool,
@@ -96,6 +98,7 @@ impl When {
             machine: at.to_string(),
             date: local.format("%Y-%m-%d").to_string(),
             time: local.format("%H:%M:%S").to_string(),
+            offset: local.format("%:z").to_string(),
             full: full(at, zone),
             is_start,
         }
