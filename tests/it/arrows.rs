@@ -417,6 +417,28 @@ fn the_map_names_every_room() {
     none(&missing, "ARCHITECTURE.md names every room of src/");
 }
 
+#[test]
+fn every_crash_point_is_explained() {
+    let page = fs::read_to_string(root().join("docs/crash-points.md")).unwrap();
+    let explained: BTreeSet<String> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .map(str::to_owned)
+        .collect();
+    let mut there = BTreeSet::new();
+    for file in house() {
+        for (_, line, _) in file.code() {
+            for (_, name) in line.match_indices("fail_point!(\"").map(|(at, found)| {
+                (at, line[at + found.len()..].split('"').next().unwrap())
+            }) {
+                there.insert(name.to_owned());
+            }
+        }
+    }
+    let differ: Vec<String> = explained.symmetric_difference(&there).cloned().collect();
+    none(&differ, "docs/crash-points.md and the fail points of src/ agree");
+}
+
 mod reading_the_source {
     use super::*;
 
