@@ -18,6 +18,7 @@ use super::readings::{Context, link};
 use super::rows;
 use super::settle::is_leased;
 use super::sql::{all, exec, list, models, vals};
+use super::unite::{absorb, can_be_dropped, drop_into, unite};
 
 type Row = entity::recording::Model;
 
@@ -511,114 +512,4 @@ pub(super) async fn write_names(
         add_recording_word(txn, call, row.recording_id, id).await?;
     }
     Ok(())
-}
-
-/// Nothing of it is in the archive and nobody works on it: a second row for what is one recording.
-fn can_be_dropped(row: &Row) -> bool {
-    row.folder.is_none() && row.lease_owner.is_none() && row.archived_at_ms.is_none()
-}
-
-/// What the dropped row knew.
-fn absorb(row: &mut Row, other: &Row) -> Result<(), DbError> {
-    if row.provider_recording_id.is_none() {
-        row.provider_recording_id
-            .clone_from(&other.provider_recording_id);
-    }
-    if Part::parse(&row.part) == Part::Unknown {
-        row.part.clone_from(&other.part);
-    }
-    let mut handle: Json = rows::json(&row.handle)?;
-    unite(&mut handle, &rows::json(&other.handle)?);
-    row.handle = handle.to_string();
-    if row.archived_at_ms.is_none()
-        && (row.link_url.is_none() || other.link_url_until_ms > row.link_url_until_ms)
-    {
-        row.link_url.clone_from(&other.link_url);
-        row.link_url_until_ms = other.link_url_until_ms;
-        row.link_until_ms = other.link_until_ms.or(row.link_until_ms);
-    }
-    row.gone_at_ms = [row.gone_at_ms, other.gone_at_ms]
-        .into_iter()
-        .flatten()
-        .min();
-    row.confirmed_at_ms = [row.confirmed_at_ms, other.confirmed_at_ms]
-        .into_iter()
-        .flatten()
-        .min();
-    row.arrived_at_ms = row.arrived_at_ms.min(other.arrived_at_ms);
-    Ok(())
-}
-
-async fn drop_into(txn: &DatabaseTransaction, into: Uuid, from: Uuid) -> Result<(), DbError> {
-    for sql in [
-        "update recording_alias set recording_id = $1 where recording_id = $2",
-        "insert into notice_link (subject_id, sha256, notice_id, arrived_at_ms) \
-         select $1, sha256, notice_id, arrived_at_ms from notice_link where subject_id = $2 \
-         on conflict (subject_id, sha256) do nothing",
-    ] {
-        exec(txn, sql, vals![into, from]).await?;
-    }
-    for sql in [
-        "delete from notice_link where subject_id = $1",
-        "delete from search_key where recording_id = $1",
-        "delete from recording_event where recording_id = $1",
-        "delete from recording where recording_id = $1",
-    ] {
-        exec(txn, sql, vals![from]).await?;
-    }
-    Ok(())
-}
-
-/// Adds fields and items that are new; what is known stays.
-fn unite(mine: &mut Json, theirs: &Json) {
-    match (mine, theirs) {
-        (Json::Object(mine), Json::Object(theirs)) => {
-            for (key, value) in theirs {
-                match mine.get_mut(key) {
-                    Some(known) => unite(known, value),
-                    None => {
-                        mine.insert(key.clone(), value.clone());
-                    }
-                }
-            }
-            mine.sort_keys();
-        }
-        (Json::Array(mine), Json::Array(theirs)) => {
-            for value in theirs {
-                if !mine.contains(value) {
-                    mine.push(value.clone());
-                }
-            }
-            mine.sort_by_key(Json::to_string);
-        }
-        (mine @ Json::Null, theirs) => *mine = theirs.clone(),
-        _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn handles_unite_in_any_order() {
-        let parts = [
-            json!({"call_ids": ["a"], "x": null}),
-            json!({"call_ids": ["b", "a"], "y": {"z": 1}}),
-            json!({"x": "1"}),
-        ];
-        let mut seen = std::collections::BTreeSet::new();
-        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [0, 2, 1]] {
-            let mut handle = Json::Null;
-            for i in order {
-                unite(&mut handle, &parts[i]);
-            }
-            seen.insert(handle.to_string());
-        }
-        assert_eq!(
-            seen.into_iter().collect::<Vec<_>>(),
-            [r#"{"call_ids":["a","b"],"x":"1","y":{"z":1}}"#]
-        );
-    }
 }

@@ -25,6 +25,7 @@ mod settle;
 pub mod show;
 mod sql;
 pub mod status;
+mod unite;
 mod words;
 
 pub use connect::{Database, Step};
