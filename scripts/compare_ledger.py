@@ -69,12 +69,18 @@ def names(recording):
     return {name for name in found + list(recording.get("correlation_ids") or []) if name}
 
 
+def is_a_leg(callvault, hit, an_id):
+    """Some vendors give each leg of a call an id of its own; the call goes by one of them."""
+    legs = callvault.show(hit["call_id"])["call"]["legs"]
+    return any(leg["provider_leg_id"] == an_id for leg in legs)
+
+
 def found_for(callvault, line):
     hits = callvault.lines("search", line["provider_call_id"], "--source", line["source"], "--limit", "0")
     wanted = {line["provider_call_id"]}
     if line.get("provider_recording_id"):
         wanted.add(line["provider_recording_id"])
-    mine = [hit for hit in hits if names(hit) & wanted]
+    mine = [hit for hit in hits if names(hit) & wanted or is_a_leg(callvault, hit, line["provider_call_id"])]
     if line.get("provider_recording_id") and len(mine) > 1:
         exact = [hit for hit in mine if hit.get("provider_recording_id") == line["provider_recording_id"]]
         mine = exact or mine

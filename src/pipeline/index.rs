@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::db::recordings::{Lease, Loaded, NewObject};
+use crate::db::recordings::{Lease, Loaded, NewObject, ObjectRow};
 use crate::domain::clock::Timestamp;
 use crate::domain::digest::Fingerprint;
 use crate::domain::manifest::{Manifest, ManifestCall, ManifestObject, ManifestRecording, SCHEMA};
@@ -10,7 +10,7 @@ use crate::domain::proof::ArchiveProof;
 use crate::domain::recording::{Role, reason};
 
 use super::handoff::{Tools, Verdict};
-use super::store::{Content, MOST_NUMBERS, next_number, put_derived};
+use super::store::{Content, MOST_NUMBERS, next_number, put_derived, tidy_planned};
 
 /// Puts the next manifest (0001 for the first) and reads it back.
 pub async fn write_manifest(
@@ -19,7 +19,15 @@ pub async fn write_manifest(
     now: Timestamp,
 ) -> Result<ArchiveProof, Verdict> {
     // Fresh from the rows: the manifest tells what the index holds, not what this worker remembers.
-    let loaded = tools.db.load(lease.recording_id).await?;
+    let mut loaded = tools.db.load(lease.recording_id).await?;
+    let is_planned = |o: &ObjectRow| o.role == Role::Manifest && o.verified_at.is_none();
+    if loaded.objects.iter().any(is_planned) {
+        // An earlier holder died between a manifest's row and its proof. What it brought in keeps its row;
+        // else the new content would meet it under the same number and leave it without one.
+        loaded.objects.retain(is_planned);
+        tidy_planned(tools, lease, &loaded.objects, now).await?;
+        loaded = tools.db.load(lease.recording_id).await?;
+    }
     let Some(folder) = loaded.row.folder.clone() else {
         return Err(Verdict::later(reason::ARCHIVE_CONFLICT));
     };

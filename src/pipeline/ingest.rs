@@ -45,6 +45,7 @@ pub async fn ingest(tools: &Tools, leased: Leased, stop: &CancellationToken) {
             return;
         }
     };
+    tracing::debug!(target: "callvault::stage", recording = %lease.recording_id, stage = "settled");
     match walked {
         Ok(()) => {}
         Err(Verdict::LeaseLost) => {
@@ -346,7 +347,7 @@ async fn settle_later(
     Ok(())
 }
 
-/// One line per stage; the kill loop counts its kills by them.
+/// One line per stage, and `settled` at the end; the kill loop counts its kills by them.
 fn stage(row: &RecordingRow, name: &'static str) {
     tracing::debug!(target: "callvault::stage", recording = %row.recording_id, stage = name);
 }
