@@ -48,6 +48,7 @@ pub async fn write_manifest(
             bytes: fingerprint.bytes,
             sha256: fingerprint.sha256,
             mime: "application/json".to_owned(),
+            facts_version: Some(loaded.row.facts_version),
             ..NewObject::default_at(now)
         };
         let content = Content::Bytes(Bytes::from(bytes));

@@ -23,7 +23,7 @@ fn work_goes_by_urgency_then_live_then_backfill_then_access() {
             class: Some(class),
             ..announced(id, Some(at(0).plus_ms(days * DAY)))
         };
-        let all = vec![
+        let all = [
             of("backfill", 9, WorkClass::Backfill),
             of("live-late", 20, WorkClass::Live),
             of("live", 10, WorkClass::Live),
