@@ -205,7 +205,7 @@ async fn settle(
             }
         }
         // "None" must stay none: it can only be judged when everything else has settled.
-        let idle = db.all_notices_read().await?;
+        let idle = db.all_notices_read().await? && db.open_work().await?.is_empty();
         if open.len() != open_before {
             open_before = open.len();
             last_change = Instant::now();

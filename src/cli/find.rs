@@ -15,6 +15,7 @@ use crate::domain::clock::{Clock as _, SharedClock, SystemClock, Timestamp};
 use crate::domain::digest::Hasher;
 use crate::domain::keys::ObjectKey;
 use crate::domain::moment;
+use crate::domain::reading::mask_addresses;
 use crate::domain::recording::Role;
 use crate::domain::units::Span;
 use crate::domain::view::{RecordingView, ShowView};
@@ -205,7 +206,8 @@ impl Show {
         let config = super::run::load(global)?;
         let db = open(&config).await?;
         audit(&db, "show", &self.id).await?;
-        let view = show(&db, &self.id).await?;
+        let mut view = show(&db, &self.id).await?;
+        mask_addresses(&mut view.call.custom);
         out.item(&view, || describe(&view));
         Ok(exit::DONE)
     }

@@ -482,7 +482,7 @@ async fn insert_object<C: ConnectionTrait>(
          mime, created_at_ms, made_from, tool, settings, facts_version) \
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         vals![
-            new_id(object.created_at),
+            object.object_id.unwrap_or_else(|| new_id(object.created_at)),
             recording_id,
             object.role.as_str(),
             i64::from(n),

@@ -2,8 +2,9 @@
 
 use sea_orm::DatabaseTransaction;
 
+use uuid::Uuid;
+
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::new_id;
 use crate::domain::manifest::Manifest;
 use crate::domain::proof::ArchiveProof;
 use crate::domain::recording::{Role, State};
@@ -16,6 +17,15 @@ use super::objects::record;
 use super::rows;
 use super::sql::{count, exec, models, one, vals};
 
+/// A manifest as it lies in the archive, read back.
+#[derive(Clone, Debug)]
+pub struct StoredManifest {
+    pub n: u32,
+    pub object_id: Uuid,
+    pub written_at: Timestamp,
+    pub proof: ArchiveProof,
+}
+
 impl Database {
     pub async fn count_recordings(&self) -> Result<u64, DbError> {
         count(self.reader(), "select count(*) from recording", vec![]).await
@@ -27,7 +37,7 @@ impl Database {
     pub async fn insert_manifest(
         &self,
         manifest: &Manifest,
-        manifests: &[(u32, ArchiveProof)],
+        manifests: &[StoredManifest],
         now: Timestamp,
     ) -> Result<(), DbError> {
         let recording_id = manifest.recording.recording_id;
@@ -159,7 +169,7 @@ fn row_of(manifest: &Manifest, call: &Merged, now: Timestamp) -> entity::recordi
 async fn insert_objects(
     txn: &DatabaseTransaction,
     manifest: &Manifest,
-    manifests: &[(u32, ArchiveProof)],
+    manifests: &[StoredManifest],
     now: Timestamp,
 ) -> Result<(), DbError> {
     let recording_id = manifest.recording.recording_id;
@@ -197,15 +207,16 @@ async fn insert_objects(
         )
         .await?;
     }
-    for (n, proof) in manifests {
+    for stored in manifests {
+        let proof = &stored.proof;
         exec(
             txn,
             sql,
             vals![
-                new_id(now),
+                stored.object_id,
                 recording_id,
                 Role::Manifest.as_str(),
-                i64::from(*n),
+                i64::from(stored.n),
                 proof.key().as_str(),
                 i64::try_from(proof.fingerprint().bytes).unwrap_or(i64::MAX),
                 proof.fingerprint().sha256.as_bytes().to_vec(),
@@ -215,8 +226,8 @@ async fn insert_objects(
                 None::<i64>,
                 None::<i64>,
                 None::<i64>,
-                now.ms(),
-                now.ms(),
+                stored.written_at.ms(),
+                stored.written_at.ms(),
                 None::<Vec<u8>>,
                 None::<String>,
                 None::<String>,

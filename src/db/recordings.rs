@@ -116,6 +116,8 @@ impl ObjectRow {
 /// An object about to be put.
 #[derive(Clone, Debug)]
 pub struct NewObject {
+    /// Manifests name their own row; all others get an id with their row.
+    pub object_id: Option<Uuid>,
     pub role: Role,
     /// Ignored for originals, which are numbered in the order they are staged.
     pub n: u32,
@@ -136,6 +138,7 @@ impl NewObject {
     /// An empty one to be filled with `..`.
     pub fn default_at(now: Timestamp) -> Self {
         Self {
+            object_id: None,
             role: Role::Original,
             n: 1,
             key: ObjectKey::stored(""),

@@ -19,6 +19,9 @@ pub const SCHEMA: &str = "callvault.manifest/1";
 pub struct Manifest {
     pub schema: String,
     pub n: u32,
+    /// The manifest's own row, which it cannot find among `objects`.
+    pub object_id: Uuid,
+    pub written_at: Timestamp,
     pub source: String,
     pub kind: String,
     pub folder: String,

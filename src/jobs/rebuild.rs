@@ -9,6 +9,7 @@ use futures::StreamExt as _;
 use serde::Serialize;
 
 use crate::archive::contract::{Archive, ArchiveError};
+use crate::db::rebuild::StoredManifest;
 use crate::db::{Database, DbError};
 use crate::domain::clock::Timestamp;
 use crate::domain::digest::Fingerprint;
@@ -87,7 +88,7 @@ async fn restore(
     report: &mut Report,
 ) -> Result<(), RebuildError> {
     let mut newest: Option<Manifest> = None;
-    let mut proofs: Vec<(u32, ArchiveProof)> = Vec::new();
+    let mut stored: Vec<StoredManifest> = Vec::new();
     for (n, key) in std::mem::take(manifests).into_iter().rev() {
         report.manifests += 1;
         let (manifest, proof) = match read(archive, &key).await {
@@ -101,13 +102,18 @@ async fn restore(
                 continue;
             }
         };
-        proofs.push((n, proof));
+        stored.push(StoredManifest {
+            n,
+            object_id: manifest.object_id,
+            written_at: manifest.written_at,
+            proof,
+        });
         newest.get_or_insert(manifest);
     }
     let Some(manifest) = newest else {
         return Ok(());
     };
-    db.insert_manifest(&manifest, &proofs, now).await?;
+    db.insert_manifest(&manifest, &stored, now).await?;
     report.recordings += 1;
     Ok(())
 }

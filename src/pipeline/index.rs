@@ -1,16 +1,18 @@
 //! Writes the manifest and publishes: the only way for a recording to become `archived`.
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use crate::db::recordings::{Lease, Loaded, NewObject, ObjectRow};
 use crate::domain::clock::Timestamp;
 use crate::domain::digest::Fingerprint;
+use crate::domain::ids::new_id;
 use crate::domain::manifest::{Manifest, ManifestCall, ManifestObject, ManifestRecording, SCHEMA};
 use crate::domain::proof::ArchiveProof;
 use crate::domain::recording::{Role, reason};
 
 use super::handoff::{Tools, Verdict};
-use super::store::{Content, MOST_NUMBERS, next_number, put_derived, tidy_planned};
+use super::put::{Content, MOST_NUMBERS, next_number, put_derived, tidy_planned};
 
 /// Puts the next manifest (0001 for the first) and reads it back.
 pub async fn write_manifest(
@@ -34,7 +36,8 @@ pub async fn write_manifest(
     let next = next_number(&loaded.objects, Role::Manifest);
     for n in next..next + MOST_NUMBERS {
         // The number stands in the content, so each try is made anew.
-        let bytes = manifest_of(&loaded, n)
+        let object_id = new_id(now);
+        let bytes = manifest_of(&loaded, n, object_id, now)
             .to_bytes()
             .map_err(|error| Verdict::Quarantine {
                 reason: reason::ARCHIVE_CONFLICT,
@@ -42,6 +45,7 @@ pub async fn write_manifest(
             })?;
         let fingerprint = Fingerprint::of(&bytes);
         let object = NewObject {
+            object_id: Some(object_id),
             role: Role::Manifest,
             n,
             key: folder.manifest(n),
@@ -60,14 +64,16 @@ pub async fn write_manifest(
     Err(Verdict::later(reason::ARCHIVE_CONFLICT))
 }
 
-/// A pure function of the rows.
-pub fn manifest_of(loaded: &Loaded, n: u32) -> Manifest {
+/// A pure function of the rows and of the row that the manifest itself is going to have.
+pub fn manifest_of(loaded: &Loaded, n: u32, object_id: Uuid, written_at: Timestamp) -> Manifest {
     let row = &loaded.row;
     let mut facts = row.call.clone();
     let legs = std::mem::take(&mut facts.legs);
     Manifest {
         schema: SCHEMA.to_owned(),
         n,
+        object_id,
+        written_at,
         source: row.source.clone(),
         kind: row.kind.clone(),
         folder: row

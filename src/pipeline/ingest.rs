@@ -15,7 +15,7 @@ use crate::providers::contract::Provider;
 use crate::spool::Scratch;
 
 use super::handoff::{Tools, Verdict, capped};
-use super::{fetch, index, inspect, resolve, store, transcode};
+use super::{fetch, index, inspect, put, resolve, second_look, store, transcode};
 
 /// How long a claim holds without a heartbeat.
 pub const LEASE: Duration = Duration::from_secs(60);
@@ -91,6 +91,9 @@ async fn walk(tools: &Tools, leased: Leased) -> Result<(), Verdict> {
         return settle_later(tools, &lease, row, reason::SOURCE_UNCONFIGURED).await;
     };
     if row.state == State::Archived {
+        if row.recheck_due {
+            second_look::second_look(tools, &lease, &leased.loaded, provider.as_ref()).await?;
+        }
         return derive(tools, &lease, None).await;
     }
     match bring_in(tools, &lease, &leased, &provider).await {
@@ -211,9 +214,12 @@ async fn derive_steps(
     scratch: Option<Scratch>,
 ) -> Result<Settle, Verdict> {
     let loaded = tools.db.load(lease.recording_id).await?;
-    store::tidy_planned(tools, lease, &loaded.objects, tools.clock.now()).await?;
+    put::tidy_planned(tools, lease, &loaded.objects, tools.clock.now()).await?;
     let loaded = tools.db.load(lease.recording_id).await?;
     let row = &loaded.row;
+    if !row.access_due && !row.manifest_due {
+        return Ok(Settle::Done);
+    }
     let mut settle = Settle::Done;
     if row.access_due {
         if row.access_tries + row.access_lapses >= ACCESS_TRIES {
@@ -229,11 +235,10 @@ async fn derive_steps(
             settle = Settle::AccessDone;
         }
     }
-    let proof = index::write_manifest(tools, lease, tools.clock.now()).await?;
-    tools
-        .db
-        .mark_verified(lease, &proof, None, tools.clock.now())
-        .await?;
+    // One moment for all of it: the manifest itself tells when it was written and read back.
+    let now = tools.clock.now();
+    let proof = index::write_manifest(tools, lease, now).await?;
+    tools.db.mark_verified(lease, &proof, None, now).await?;
     fail::fail_point!("transcode.before_settle");
     Ok(settle)
 }

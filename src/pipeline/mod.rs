@@ -12,6 +12,8 @@ pub mod index;
 pub mod ingest;
 pub mod inspect;
 pub mod intake;
+pub mod put;
 pub mod resolve;
+pub mod second_look;
 pub mod store;
 pub mod transcode;

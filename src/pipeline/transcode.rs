@@ -11,7 +11,7 @@ use crate::domain::recording::{Role, reason};
 use crate::spool::Scratch;
 
 use super::handoff::{Tools, Verdict};
-use super::store::{Content, MOST_NUMBERS, next_number, put_derived};
+use super::put::{Content, MOST_NUMBERS, next_number, put_derived};
 
 /// A CDR and the sound may differ by this much before a note says so (2 s or 2 %).
 const TOLERANCE_MS: i64 = 2000;
@@ -171,6 +171,20 @@ async fn put_file(
         tracing::warn!(%error, path = %path.display(), "cannot read what the decoder made");
         Verdict::later(reason::SPOOL_FULL)
     })?;
+    // The encoder gives the same bytes each time: what an earlier holder of the lease brought in is
+    // what would be put now.
+    if let Some(same) = loaded.objects.iter().find(|object| {
+        object.role == role
+            && object.verified_at.is_some()
+            && object.fingerprint() == fingerprint
+            && object.made_from == Some(source.sha256)
+    }) {
+        let version = same.version_id.as_deref();
+        return Ok(tools
+            .archive
+            .read_back(&same.key, version, &fingerprint)
+            .await?);
+    }
     let next = next_number(&loaded.objects, role);
     for n in next..next + MOST_NUMBERS {
         let (key, mime) = match role {

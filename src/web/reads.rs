@@ -24,7 +24,8 @@ use crate::domain::ids::new_id;
 use crate::domain::keys::ObjectKey;
 use crate::domain::reading::mask_addresses;
 use crate::domain::recording::{Role, State};
-use crate::domain::view::{ShowView, SpoolView, StatusView};
+use crate::domain::view::{ShowView, StatusView};
+use crate::spool::Usage;
 
 /// A reader who waits longer has left; the question is given up with its connection.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -176,14 +177,16 @@ impl<'a> Reads<'a> {
 /// The state of the house; holds no call, so nobody's name goes into the trail.
 pub async fn status(state: &WebState) -> Result<StatusView, ApiError> {
     let now = state.clock.now();
-    let mut status = ask(state, state.db.status_view(now)).await?;
-    if let Ok(usage) = state.spool.usage().await {
-        status.spool = SpoolView {
-            used_bytes: usage.used_bytes,
-            limit_bytes: usage.limit_bytes,
-        };
-    }
-    Ok(status)
+    // A spool that cannot be counted is told by /readyz; the rest is worth having all the same.
+    let usage = state.spool.usage().await.unwrap_or(Usage {
+        used_bytes: 0,
+        limit_bytes: 0,
+    });
+    ask(
+        state,
+        crate::jobs::status::status(&state.db, &state.providers, usage, now),
+    )
+    .await
 }
 
 /// The last count, and when it was made.

@@ -418,12 +418,18 @@ fn manifests_give_back_equal_rows_in_an_empty_database() {
         let manifest = Manifest::from_bytes(&bytes).unwrap();
         let folder = before.row.folder.clone().unwrap();
         let (_, proof) = object(&folder, Role::Manifest, 1, b"{}", at(2));
+        let stored = callvault::db::rebuild::StoredManifest {
+            n: 1,
+            object_id: manifest.object_id,
+            written_at: manifest.written_at,
+            proof,
+        };
 
         let empty = sqlite(Some(true)).await;
         for _ in 0..2 {
             empty
                 .db
-                .insert_manifest(&manifest, &[(1, proof.clone())], at(90))
+                .insert_manifest(&manifest, &[stored.clone()], at(90))
                 .await
                 .unwrap();
         }
@@ -461,6 +467,8 @@ fn manifest_of(loaded: &callvault::db::recordings::Loaded) -> Manifest {
     let mut facts = row.call.clone();
     let legs = std::mem::take(&mut facts.legs);
     Manifest {
+        object_id: uuid::Uuid::from_u128(1),
+        written_at: at(1),
         schema: SCHEMA.into(),
         n: 2,
         source: row.source.clone(),

@@ -226,6 +226,9 @@ async fn a_rebuild_from_the_archive_gives_equal_rows() {
 
 /// Columns that say how far work is, and what only notices know: a rebuild starts them anew.
 const WORK_COLUMNS: &[&str] = &[
+    "link_renewable",
+    "deadline_at_ms",
+    "recheck_planned",
     "link_url",
     "link_url_until_ms",
     "handle",

@@ -17,6 +17,7 @@ mod egress;
 mod egress_bodies;
 mod journeys;
 mod providers;
+mod push_bodies;
 mod spool;
 mod support;
 mod vendors;

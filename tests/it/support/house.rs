@@ -125,6 +125,15 @@ impl TestHouse {
     pub async fn finish(mut self) {
         let archive = self.house().archive.clone();
         let db = self.house().db.clone();
+        self.until(async |house| {
+            let open = house.house().db.open_work().await.unwrap();
+            if open.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("work is left: {open:?}"))
+            }
+        })
+        .await;
         self.stop().await;
         let known: std::collections::BTreeSet<String> = db
             .all_object_keys()

@@ -37,7 +37,7 @@ pub struct WebHouse {
 }
 
 /// `desk`: Feiyu without a token. `guarded`: Feiyu with one. `alipush`: Alibaba while its token rotates.
-fn sources(clock: &Arc<ManualClock>) -> Sources {
+pub fn sources(clock: &Arc<ManualClock>) -> Sources {
     let account = "app_id = \"A1B2C3D4E5F60718293A4B5C6D7E8F90\"\napp_token = \"0F1E2D3C4B5A69788796A5B4C3D2E1F0\"\n";
     let guarded = format!("{account}hook_token = \"{TOKEN}\"\n");
     let alipush = format!(
