@@ -252,8 +252,7 @@ class KillLoop:
             if spared and self.kills > self.kills_wanted * 0.6:
                 serve.stages.wait_for(self.dice.choice(spared), 6)
             else:
-                serve.stages.wait_for(None, 3)
-                time.sleep(self.dice.uniform(0, 0.4))
+                self.random_moment(serve)
         cut = serve.kill()
         self.kills += 1
         for stage in STAGES:
@@ -263,6 +262,16 @@ class KillLoop:
         self.idle_kills += not cut
         told = ", ".join(f"{sum(1 for each in cut.values() if each == s)} {s}" for s in STAGES if s in cut.values())
         print(f"kill {self.kills}: {told or 'no recording in work'}", flush=True)
+
+    def random_moment(self, serve):
+        """Some moment within the first second, moved on to where a recording is in work, if one is soon."""
+        time.sleep(self.dice.uniform(0, 1) ** 2)
+        for _ in range(20):
+            if not serve.stages.wait_for(None, 3):
+                return
+            time.sleep(self.dice.uniform(0, 0.08))
+            if serve.stages.cut():
+                return
 
     def wait_settled(self):
         until = time.monotonic() + SETTLED_WITHIN_S

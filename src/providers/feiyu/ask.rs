@@ -51,6 +51,7 @@ impl Asker {
     ) -> Result<Located, ProviderError> {
         let mut not_ready = None;
         let mut gone = None;
+        let mut announced_gone = None;
         for call_id in call_ids(wanted) {
             match self.record_url(settings, call_id, now).await? {
                 Answer::Ready(url) => {
@@ -64,13 +65,19 @@ impl Asker {
                 Answer::NotReady(code) => {
                     not_ready.get_or_insert(Located::NotReady { code });
                 }
+                // The id under which the vendor announced it: what it says of the other leg, which may have
+                // no recording at all, does not count against this.
+                Answer::Gone(code) if wanted.provider_recording_id.as_deref() == Some(call_id) => {
+                    announced_gone = Some(Located::Gone { code });
+                }
                 Answer::Gone(code) => {
                     gone.get_or_insert(Located::Gone { code });
                 }
                 Answer::CredentialsRefused(_) | Answer::Throttled(_) | Answer::Senseless(_) => {}
             }
         }
-        Ok(not_ready.or(gone).unwrap_or(Located::Unannounced))
+        let found = announced_gone.or(not_ready).or(gone);
+        Ok(found.unwrap_or(Located::Unannounced))
     }
 
     /// One question; answers that are no answer come back as errors.

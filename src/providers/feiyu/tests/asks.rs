@@ -103,6 +103,13 @@ async fn each_leg_is_asked_for_until_one_is_ready() {
     let not_ready = Located::NotReady { code: code("9") };
     assert_eq!(locate(&["gone", "late"]).await.unwrap(), not_ready);
 
+    let mut announced = wanted(&["gone", "late"]);
+    announced.provider_recording_id = Some("gone".to_owned());
+    assert_eq!(
+        provider.locate(&announced, now).await.unwrap(),
+        Located::Gone { code: code("7") }
+    );
+
     let busy = locate(&["busy", "ready"]).await.unwrap_err();
     assert_eq!(busy.kind, ProviderErrorKind::Throttled);
     assert_eq!(busy.advice, RetryAdvice::After(Duration::from_secs(30)));
