@@ -11,7 +11,7 @@ use callvault::domain::view::RecordingView;
 use callvault::simulator::{LedgerLine, Mishaps, Options, Profile, VendorKind};
 
 use crate::support::house::TestHouse;
-use crate::support::postgres;
+use crate::support::{postgres, s3};
 
 const SPEED: f64 = 1800.0;
 
@@ -154,10 +154,15 @@ async fn two_legs_of_a_call_back_are_one_call_with_its_recording_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_on_postgresql_ends_as_planned() {
+async fn a_storm_on_postgresql_and_s3_ends_as_planned() {
     let Some(database) = postgres::database().await else {
         return;
     };
+    let store = s3::s3_server().await;
+    let archive = format!(
+        "[archive]\nkind = \"s3\"\nbucket = \"{}\"\nprefix = \"calls/\"\nregion = \"us-east-1\"\nendpoint = \"{}\"\nforce_path_style = true\naccess_key_id = \"{}\"\nsecret_access_key = \"{}\"\n",
+        store.bucket, store.endpoint, store.access_key, store.secret
+    );
     let storm = |source: &str, kind| {
         let options = Options {
             calls: 12,
@@ -174,6 +179,7 @@ async fn a_storm_on_postgresql_ends_as_planned() {
             storm("aliyun-t", VendorKind::Aliyun),
         ],
         &database.url,
+        &archive,
     )
     .await;
     house.make_calls().await;

@@ -18,6 +18,8 @@ pub struct TestHouse {
     pub vendors: Vec<Vendor>,
     pub running: Option<Running>,
     pub database_url: String,
+    /// The `[archive]` section.
+    pub archive: String,
     clock: SharedClock,
 }
 
@@ -29,10 +31,15 @@ pub fn program() -> std::path::PathBuf {
 impl TestHouse {
     /// Starts vendors and house; `options` says for each vendor what it does.
     pub async fn open(vendors: Vec<(VendorKind, Options)>) -> Self {
-        Self::open_on(vendors, "sqlite://callvault.db").await
+        let directory = "[archive]\nkind = \"directory\"\npath = \"archive\"\n";
+        Self::open_on(vendors, "sqlite://callvault.db", directory).await
     }
 
-    pub async fn open_on(vendors: Vec<(VendorKind, Options)>, database_url: &str) -> Self {
+    pub async fn open_on(
+        vendors: Vec<(VendorKind, Options)>,
+        database_url: &str,
+        archive: &str,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock: SharedClock = Arc::new(SystemClock);
         let mut started = Vec::new();
@@ -48,6 +55,7 @@ impl TestHouse {
             vendors: started,
             running: None,
             database_url: database_url.to_owned(),
+            archive: archive.to_owned(),
             clock,
         };
         house.start().await;
@@ -64,8 +72,8 @@ impl TestHouse {
 
     pub async fn start(&mut self) {
         let mut text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n[database]\nurl = \"{}\"\nauto_migrate = true\n[archive]\nkind = \"directory\"\npath = \"archive\"\n[spool]\npath = \"spool\"\n",
-            self.database_url
+            "[server]\nlisten = \"127.0.0.1:0\"\n[database]\nurl = \"{}\"\nauto_migrate = true\n{}[spool]\npath = \"spool\"\n",
+            self.database_url, self.archive
         );
         for vendor in &self.vendors {
             text.push_str(&vendor.config_block());
