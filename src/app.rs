@@ -295,21 +295,23 @@ pub async fn start(
         }
         let instance =
             Arc::new(Instance::take(&spool_dir, new_id(now)).map_err(|e| spool_error(&e))?);
-        let live = house.db.live_leases(now).await.map_err(database)?;
-        spool
-            .sweep(|recording, token| live.contains(&(recording, token)))
-            .await
-            .map_err(|e| spool_error(&e))?;
+        sweep(&house, &spool).await;
         let tools = tools(&house, spool.clone(), &options).await?;
         let chores = vec![reconcile_chore(&house)];
-        tasks.spawn(crew::run(
+        let crew = crew::run(
             tools,
             intake.clone(),
             house.config.worker.clone(),
             instance,
             chores,
             stop.clone(),
-        ));
+        );
+        let (house, spool) = (house.clone(), spool.clone());
+        tasks.spawn(async move {
+            crew.await;
+            // A decoder child that was killed at work may have made its file again a moment before.
+            sweep(&house, &spool).await;
+        });
     }
     let addresses = if parts.web {
         let settings = web::settings::Settings {
@@ -347,6 +349,27 @@ pub async fn start(
         stop,
         tasks,
     })
+}
+
+/// Removes what dead leases left in the spool; what cannot be removed now, the next start removes.
+async fn sweep(house: &House, spool: &Spool) {
+    let live = match house.db.live_leases(house.clock.now()).await {
+        Ok(live) => live,
+        Err(error) => {
+            tracing::warn!(%error, "spool not swept");
+            return;
+        }
+    };
+    match spool
+        .sweep(|recording, token| live.contains(&(recording, token)))
+        .await
+    {
+        Ok(swept) if swept.files > 0 => {
+            tracing::info!(files = swept.files, bytes = swept.bytes, "spool swept");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "spool not swept"),
+    }
 }
 
 async fn tools(house: &House, spool: Spool, options: &StartOptions) -> Result<Tools, OpenError> {
