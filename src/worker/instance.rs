@@ -118,6 +118,7 @@ mod tests {
         File::create(path).unwrap(); // as after a kill: the file stays, nobody holds it
         assert_eq!(Instance::bury_dead(dir.path()).unwrap(), [dead_id]);
         assert_eq!(Instance::bury_dead(dir.path()).unwrap(), [] as [String; 0]);
-        assert_eq!(Instance::living(dir.path()).unwrap(), [living.id.clone()]);
+        let found = Instance::living(dir.path()).unwrap();
+        assert_eq!(found, std::slice::from_ref(&living.id));
     }
 }

@@ -429,7 +429,7 @@ fn manifests_give_back_equal_rows_in_an_empty_database() {
         for _ in 0..2 {
             empty
                 .db
-                .insert_manifest(&manifest, &[stored.clone()], at(90))
+                .insert_manifest(&manifest, std::slice::from_ref(&stored), at(90))
                 .await
                 .unwrap();
         }
