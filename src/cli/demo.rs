@@ -2,8 +2,10 @@
 //! says at the end what happened and whether it was what had to happen.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -133,7 +135,10 @@ impl Demo {
             text.push_str(&vendor.config_block());
         }
         let file = self.data.join("callvault.toml");
-        std::fs::write(&file, text).map_err(|error| cannot_write(&file, &error))?;
+        std::fs::write(&file, text)
+            // It holds tokens, if only of simulated vendors: `check` would rightly complain.
+            .and_then(|()| std::fs::set_permissions(&file, Permissions::from_mode(0o600)))
+            .map_err(|error| cannot_write(&file, &error))?;
         let mut config = Config::load(Some(&file)).map_err(|error| {
             Failure::failed("configuration", error.what, error.place, error.remedy)
         })?;

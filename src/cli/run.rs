@@ -1,5 +1,6 @@
 //! `serve`, `web` and `worker`: run until SIGTERM or Ctrl-C.
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -88,11 +89,14 @@ pub fn start_log(config: &Config, verbose: u8) {
         1 => "info,callvault=debug".to_owned(),
         _ => "debug,callvault=trace".to_owned(),
     };
+    // The ticker tells of every step it takes.
+    let level = format!("tokio_cron_scheduler=warn,{level}");
     let filter = EnvFilter::try_from_default_env()
         .or_else(|_| EnvFilter::try_new(&level))
         .unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // A second start in one process (tests) keeps the first log.
     let _ = if config.log.is_json() {

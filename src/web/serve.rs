@@ -1,8 +1,8 @@
 //! Listeners and connections: limits on heads, bodies, idle time and numbers, and an end that does not wait for ever.
 //!
 //! What a newcomer gets wrong: a connection is a cost before it has said anything. Half a head is cut
-//! after [`HEAD_WITHIN`], a reader that stopped reading after [`STALLED_AFTER`], and beyond
-//! [`MOST_CONNECTIONS`] per listener new ones wait in the kernel's queue.
+//! after `HEAD_WITHIN`, a reader that stopped reading after `STALLED_AFTER`, and beyond
+//! `MOST_CONNECTIONS` per listener new ones wait in the kernel's queue.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
