@@ -427,6 +427,25 @@ fn the_map_names_every_room() {
 }
 
 #[test]
+fn every_reason_is_in_the_runbook() {
+    let runbook = fs::read_to_string(root().join("README.md")).unwrap();
+    let text = fs::read_to_string(root().join("src/domain/recording.rs")).unwrap();
+    let (_, reasons) = text.split_once("pub mod reason {").unwrap();
+    let codes: Vec<&str> = reasons
+        .lines()
+        .take_while(|line| *line != "}")
+        .filter_map(|line| line.split_once("&str = \"")?.1.strip_suffix("\";"))
+        .collect();
+    assert!(codes.len() > 15, "found only {codes:?}");
+    let missing: Vec<String> = codes
+        .into_iter()
+        .filter(|code| !runbook.contains(&format!("`{code}`")))
+        .map(str::to_owned)
+        .collect();
+    none(&missing, "README.md says of each reason what to do");
+}
+
+#[test]
 fn every_crash_point_is_explained() {
     let page = fs::read_to_string(root().join("docs/crash-points.md")).unwrap();
     let explained: BTreeSet<String> = page
