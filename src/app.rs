@@ -79,6 +79,9 @@ impl OpenError {
     }
 }
 
+/// A supervisor kills after 30 s or later.
+const STOP_WITHIN: std::time::Duration = std::time::Duration::from_secs(20);
+
 /// Index and archive, as every command needs them; nothing runs yet.
 #[derive(Clone, Debug)]
 pub struct House {
@@ -237,11 +240,22 @@ pub struct Running {
 }
 
 impl Running {
-    /// Ends gracefully: no new work, leases handed back, answers in flight finished.
+    /// Ends gracefully: no new work, leases handed back, answers in flight finished. What does not end
+    /// in time is left: its lease runs out.
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        if tokio::time::timeout(STOP_WITHIN, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("stopped without waiting any longer");
+        }
+    }
+
+    /// Resolves when something inside could not go on.
+    pub async fn failed(&self) {
+        self.stop.cancelled().await;
     }
 }
 
@@ -313,6 +327,7 @@ pub async fn start(
             sweep(&house, &spool).await;
         });
     }
+    tasks.spawn(crew::drain_journal(intake.clone(), stop.clone()));
     let addresses = if parts.web {
         let settings = web::settings::Settings {
             banner: options.banner.clone(),

@@ -29,8 +29,13 @@ pub async fn run(global: &Global, parts: Parts) -> Result<u8, Failure> {
     }
     let mut hangup = stream(SignalKind::hangup())?;
     let mut terminate = stream(SignalKind::terminate())?;
+    let mut code = exit::DONE;
     loop {
         tokio::select! {
+            () = running.failed() => {
+                code = exit::FAILED;
+                break;
+            }
             _ = hangup.recv() => reload(global, &running.house),
             _ = terminate.recv() => break,
             _ = tokio::signal::ctrl_c() => break,
@@ -40,11 +45,10 @@ pub async fn run(global: &Global, parts: Parts) -> Result<u8, Failure> {
     // A second signal ends at once: every step is safe to be cut short.
     tokio::select! {
         () = running.stop() => {}
-        () = tokio::time::sleep(std::time::Duration::from_secs(25)) => tracing::warn!("stopped without waiting any longer"),
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
-    Ok(exit::DONE)
+    Ok(code)
 }
 
 fn stream(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {

@@ -48,6 +48,7 @@ pub(super) async fn recording(
     let mut found = find(txn, context.origin.source, call.call_id, &names).await?;
     // The one that is furthest on stays; of equals the oldest.
     found.sort_by_key(|row| (can_be_dropped(row), row.recording_id));
+    let known: Vec<Uuid> = found.iter().map(|row| row.recording_id).collect();
     let outcome;
     let row = match found.split_first() {
         None => {
@@ -75,7 +76,7 @@ pub(super) async fn recording(
             row
         }
     };
-    write_names(txn, context.origin.source, call, &row, &names).await?;
+    write_names(txn, context.origin.source, call, &row, &names, &known).await?;
     link(txn, context, row.recording_id).await?;
     exec(
         txn,
@@ -475,6 +476,7 @@ pub(super) async fn write_names(
     call: &Merged,
     row: &Row,
     names: &[String],
+    known: &[Uuid],
 ) -> Result<(), DbError> {
     for name in names {
         exec(
@@ -484,13 +486,19 @@ pub(super) async fn write_names(
             vals![source, name.as_str(), row.recording_id],
         )
         .await?;
-        let ours = all(
+        let owner = all(
             txn,
-            "select 1 from recording_alias where source = $1 and alias = $2 and recording_id = $3",
-            vals![source, name.as_str(), row.recording_id],
+            "select recording_id from recording_alias where source = $1 and alias = $2",
+            vals![source, name.as_str()],
         )
         .await?;
-        if ours.is_empty() {
+        let owner: Option<Uuid> = owner
+            .first()
+            .map(|row| row.try_get_by_index(0))
+            .transpose()?;
+        // Two rows that are both in the archive and turn out to be one keep their own names.
+        let is_ours = owner.is_some_and(|id| id == row.recording_id || known.contains(&id));
+        if !is_ours {
             // Another worker announced the same recording a moment ago: run again and find its row.
             return Err(DbError::new(
                 DbErrorKind::Busy,

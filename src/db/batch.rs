@@ -16,6 +16,7 @@ use super::notices::Added;
 use super::sql::{all, exec, groups, vals};
 
 /// Notices in one transaction; also what may wait in the channel.
+const WRITE_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 const MOST: usize = 512;
 /// Rows of one statement: few distinct texts, so that each is prepared once.
 const CHUNKS: [usize; 4] = [64, 16, 4, 1];
@@ -76,7 +77,9 @@ async fn write_all(writer: &DatabaseConnection, batch: Vec<Entry>) {
             Entry::Refused { source, door } => *refused.entry((source, door)).or_default() += 1,
         }
     }
-    match write(writer, &notices, &refused).await {
+    // A database behind a silent network must not hold the writer for ever.
+    let written = tokio::time::timeout(WRITE_WITHIN, write(writer, &notices, &refused)).await;
+    match written.unwrap_or_else(|_| Err(too_slow())) {
         Ok(added) => {
             for (answer, added) in answers.into_iter().zip(added) {
                 let _ = answer.send(Ok(added));
@@ -95,6 +98,13 @@ async fn write_all(writer: &DatabaseConnection, batch: Vec<Entry>) {
             }
         }
     }
+}
+
+fn too_slow() -> DbError {
+    DbError::new(
+        DbErrorKind::Unavailable,
+        "database: no answer in time while writing notices",
+    )
 }
 
 #[derive(Default)]

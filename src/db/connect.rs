@@ -12,8 +12,9 @@ use std::time::Duration;
 use migration::{Migrator, MigratorTrait};
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sea_orm::sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
+use sea_orm::sqlx::{self, Connection as _};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
     SqlxPostgresConnector, SqlxSqliteConnector, TransactionOptions, TransactionTrait,
@@ -300,6 +301,7 @@ async fn open_sqlite(path: &Path) -> Result<(DatabaseConnection, DatabaseConnect
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
+        .before_acquire(|connection, _| Box::pin(without_transaction(connection)))
         .connect_with(options.clone())
         .await
         .map_err(named)?;
@@ -312,6 +314,20 @@ async fn open_sqlite(path: &Path) -> Result<(DatabaseConnection, DatabaseConnect
         SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
         SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
     ))
+}
+
+/// Whether the writer may be handed out: never with a transaction of an earlier user on it.
+///
+/// When the disk is full SQLite rolls back by itself, the driver's own `ROLLBACK` then fails, and the
+/// driver goes on counting a transaction that is none. The next "transaction" would be a savepoint in
+/// it, and its commit would make nothing durable. Such a connection is closed and another one opened.
+async fn without_transaction(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    if !connection.is_in_transaction() {
+        return Ok(true);
+    }
+    // A rollback that a dropped transaction left queued runs first.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 /// The file for its owner alone; SQLite gives its companions the same rights.

@@ -50,7 +50,7 @@ impl Database {
         let row = row_of(manifest, &call, now);
         write_new(&txn, &row).await?;
         let names = &manifest.recording.aliases;
-        write_names(&txn, &manifest.source, &call, &row, names).await?;
+        write_names(&txn, &manifest.source, &call, &row, names, &[]).await?;
         exec(
             &txn,
             "update call set has_recording = $2 where call_id = $1",

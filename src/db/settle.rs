@@ -65,6 +65,13 @@ impl Database {
                 move_to(&mut row, Event::GoneAtProvider, Some(reason), now)?;
                 row.evidence = Some(evidence);
                 row.work_class = None;
+                // What was planned and never came into the archive will not come any more.
+                exec(
+                    &txn,
+                    "delete from archive_object where recording_id = $1 and verified_at_ms is null",
+                    vals![row.recording_id],
+                )
+                .await?;
             }
             Settle::Done if rows::state(&row.state)? != State::Archived => {
                 row.available_at_ms = now.ms();
@@ -115,6 +122,18 @@ impl Database {
         write(&txn, &before, &row, now).await?;
         txn.commit().await?;
         Ok(true)
+    }
+
+    /// The same by the holder of the lease, who goes on to make it.
+    pub async fn access_due_again(&self, lease: &Lease) -> Result<(), DbError> {
+        let touched = exec(
+            self.writer(),
+            "update recording set access_due = $3, access_tries = 0, access_lapses = 0, work_class = $4 \
+             where recording_id = $1 and lease_token = $2 and lease_owner is not null",
+            vals![lease.recording_id, lease.token, true, WorkClass::Access as i64],
+        )
+        .await?;
+        super::lease::held(touched)
     }
 
     /// The access copy of an archived recording is made again; gives whether there is one to be made.

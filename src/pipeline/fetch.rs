@@ -33,6 +33,7 @@ pub async fn fetch(
     let limits = Limits::media(provider.common().max_recording_bytes);
     let mut resume: Option<ResumeFrom> = None;
     let mut plain_http = false;
+    let mut server_away = false;
     for attempt in 0..=RESUMES {
         let response = tools
             .client
@@ -79,6 +80,7 @@ pub async fn fetch(
             },
             Err(Broken::Spool(error)) => return Err(error.into()),
             Err(Broken::Body(error)) if may_continue(&error.kind) => {
+                server_away = error.kind != FetchErrorKind::Truncated;
                 tracing::info!(recording = %row.recording_id, %error, attempt, "body broke off");
             }
             Err(Broken::Body(error)) => return Err(fetch_failed(row, &error)),
@@ -90,6 +92,10 @@ pub async fn fetch(
             }),
             _ => None,
         };
+    }
+    if server_away {
+        // Resets and silence say nothing about the bytes.
+        return Err(Verdict::later(reason::PROVIDER_UNREACHABLE));
     }
     Err(Verdict::BadBytes {
         reason: reason::TRUNCATED,

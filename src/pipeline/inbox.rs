@@ -12,6 +12,8 @@ use crate::providers::contract::Provider;
 use crate::providers::sources::Sources;
 
 const BATCH: usize = 64;
+/// A notice that cannot be applied so often is kept for a person, as unreadable.
+const MOST_TRIES: i64 = 20;
 const LEASE: Duration = Duration::from_secs(60);
 
 /// Reads what waits; gives how many notices were settled. Zero means that nothing waits.
@@ -34,7 +36,15 @@ pub async fn read_waiting(
             Err(error) if error.is_lease_lost() => {
                 tracing::warn!(notice = %notice.notice.notice_id, "another process reads this notice");
             }
-            Err(error) => return Err(error),
+            Err(error) if error.is_unavailable() => return Err(error),
+            // Its neighbours must not wait for it; it is tried again when its lease runs out.
+            Err(error) if notice.token < MOST_TRIES => {
+                tracing::error!(notice = %notice.notice.notice_id, %error, "notice not applied");
+            }
+            Err(error) => {
+                let why = format!("not applied after {MOST_TRIES} tries: {error}");
+                db.mark_unreadable(&notice, &why, now).await?;
+            }
         }
     }
     Ok(count)
@@ -47,7 +57,12 @@ async fn settle(
     now: Timestamp,
 ) -> Result<(), crate::db::DbError> {
     fail::fail_point!("inbox.claimed");
-    let reading = match provider.read(&claimed.notice) {
+    // A parser that panics on foreign bytes costs its notice, never the inbox.
+    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        provider.read(&claimed.notice)
+    }));
+    let reading = match read.unwrap_or_else(|_| Err("reading it made the reader panic".to_owned()))
+    {
         Ok(reading) => reading,
         Err(why) => {
             tracing::warn!(source = provider.name(), notice = %claimed.notice.notice_id, why, "notice kept, not understood");

@@ -19,6 +19,8 @@ use super::{fetch, index, inspect, put, resolve, second_look, store, transcode};
 
 /// How long a claim holds without a heartbeat.
 pub const LEASE: Duration = Duration::from_secs(60);
+/// How long work in flight may go on after the word to stop.
+const FINISH_WITHIN: Duration = Duration::from_secs(5);
 const HEARTBEAT: Duration = Duration::from_secs(20);
 /// Verdicts on the bytes before a person is asked.
 const TRIES: u32 = 5;
@@ -33,11 +35,20 @@ pub async fn ingest(tools: &Tools, leased: Leased, stop: &CancellationToken) {
     let alive = CancellationToken::new();
     let _heart = alive.clone().drop_guard();
     let lost = beat(tools, lease, alive);
-    let walked = tokio::select! {
-        walked = walk(tools, leased) => walked,
-        () = lost.cancelled() => Err(Verdict::LeaseLost),
-        () = stop.cancelled() => {
-            // Stopping: hand the work back at once instead of letting the lease run out.
+    let mut walk = std::pin::pin!(walk(tools, leased));
+    let mut walked = tokio::select! {
+        walked = &mut walk => Some(walked),
+        () = lost.cancelled() => Some(Err(Verdict::LeaseLost)),
+        () = stop.cancelled() => None,
+    };
+    if walked.is_none() {
+        // Stopping: a put that is under way had better end than be cut off.
+        walked = tokio::time::timeout(FINISH_WITHIN, &mut walk).await.ok();
+    }
+    let walked = match walked {
+        Some(walked) => walked,
+        None => {
+            // Hand the work back at once instead of letting the lease run out.
             let now = tools.clock.now();
             if let Err(error) = tools.db.release(&lease, now).await {
                 tracing::debug!(recording = %lease.recording_id, %error, "lease not released");
@@ -111,7 +122,7 @@ async fn walk(tools: &Tools, leased: Leased) -> Result<(), Verdict> {
             }
             derive(tools, &lease, scratch).await
         }
-        Err(verdict) => settle(tools, &lease, row, provider.as_ref(), verdict).await,
+        Err(verdict) => settle(tools, &lease, provider.as_ref(), verdict).await,
     }
 }
 
@@ -156,6 +167,11 @@ async fn bring_in(
     .await?;
     stage(row, "inspect");
     let inspected = inspect::inspect(fetched).await?;
+    // Before the bytes: whoever takes over after a crash publishes with the same notes.
+    tools
+        .db
+        .set_notes(lease, &inspected.notes, tools.clock.now())
+        .await?;
     stage(row, "store");
     let proof = store::store(tools, lease, row, &inspected, tools.clock.now()).await?;
     stage(row, "index");
@@ -255,14 +271,27 @@ fn with_note(notes: &[String], code: &str) -> Vec<String> {
 async fn settle(
     tools: &Tools,
     lease: &Lease,
-    row: &RecordingRow,
     provider: &dyn Provider,
     verdict: Verdict,
 ) -> Result<(), Verdict> {
+    if verdict == Verdict::LeaseLost {
+        return Err(Verdict::LeaseLost);
+    }
+    // Fresh: the vendor may have confirmed the file since the claim, and that is evidence.
+    let loaded = tools.db.load(lease.recording_id).await?;
+    let row = &loaded.row;
     let now = tools.clock.now();
     let deadline = row.deadline_at;
+    let over = row
+        .clocks
+        .is_over(provider.capabilities().link_renewable, now);
     let settle = match verdict {
         Verdict::LeaseLost => return Err(Verdict::LeaseLost),
+        // The vendor's time is over and the vendor does not give it: nothing will change any more.
+        Verdict::Later {
+            reason: why @ (reason::LINK_EXPIRED | reason::PROVIDER_UNREACHABLE),
+            ..
+        } if over => gone(row, reason::EXPIRED_AT_PROVIDER, why),
         Verdict::Later { reason, wait } => Settle::Retry {
             at: wait.until(row.failures, now, deadline),
             reason: reason.to_owned(),
@@ -281,7 +310,7 @@ async fn settle(
             tracing::error!(recording = %row.recording_id, reason, detail, "recording quarantined");
             Settle::Quarantine {
                 reason: reason.to_owned(),
-                retry_at: now.plus(QUARANTINE_AGAIN),
+                retry_at: capped(QUARANTINE_AGAIN, now, deadline),
             }
         }
         Verdict::Gone { reason, evidence } => gone(row, reason, &evidence),
@@ -307,7 +336,7 @@ fn bad_bytes(
     if row.attempts + 1 >= TRIES {
         return Settle::Quarantine {
             reason: reason.to_owned(),
-            retry_at: now.plus(QUARANTINE_AGAIN),
+            retry_at: capped(QUARANTINE_AGAIN, now, row.deadline_at),
         };
     }
     Settle::Retry {

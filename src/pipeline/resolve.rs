@@ -61,7 +61,11 @@ fn still_not_ready(
     let plan = provider.waiting_plan();
     let since = row.call.ended_at.unwrap_or(row.arrived_at);
     let deadline = since.plus(plan.ready_deadline);
-    if now >= deadline && row.confirmed_at.is_none() {
+    let talked = row
+        .call
+        .talked
+        .unwrap_or_else(|| row.call.duration_ms.is_some_and(|ms| ms > 0));
+    if now >= deadline && row.confirmed_at.is_none() && !talked {
         return Verdict::Gone {
             reason: reason::NEVER_MADE,
             evidence: format!(

@@ -51,7 +51,7 @@ async fn longer(
     let held = loaded
         .objects
         .iter()
-        .filter(|object| object.role == Role::Original)
+        .filter(|object| object.role == Role::Original && object.verified_at.is_some())
         .map(|object| object.bytes)
         .max()
         .unwrap_or(0);
@@ -82,12 +82,10 @@ async fn longer(
         .archive
         .read_back(&key, None, &inspected.fingerprint)
         .await?;
-    tools.db.mark_verified(lease, &proof, None, now).await?;
+    // The access copy is made again, from the longer one. The proof comes last: whoever finds the plan
+    // without it looks once more.
     tools.db.set_notes(lease, &inspected.notes, now).await?;
-    // The access copy is made again, from the longer one.
-    tools
-        .db
-        .request_access_again(lease.recording_id, now)
-        .await?;
+    tools.db.access_due_again(lease).await?;
+    tools.db.mark_verified(lease, &proof, None, now).await?;
     Ok(true)
 }

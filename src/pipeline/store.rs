@@ -4,12 +4,15 @@
 //! and hash before the first byte leaves, the next holder of the lease finds out what happened by
 //! reading back what the row promises.
 
-use crate::archive::contract::{ArchiveErrorKind, Source};
+use std::time::Duration;
+
+use crate::archive::contract::{ArchiveError, ArchiveErrorKind, Source};
 use crate::db::recordings::{Lease, NewObject, ObjectRow, RecordingRow};
 use crate::domain::clock::Timestamp;
-use crate::domain::keys::Folder;
+use crate::domain::keys::{Folder, ObjectKey};
 use crate::domain::proof::ArchiveProof;
 use crate::domain::recording::Role;
+use crate::domain::retry::{RetryAdvice, backoff};
 
 use super::handoff::{Inspected, Tools, Verdict};
 
@@ -44,6 +47,11 @@ pub async fn adopt(
     }
 }
 
+/// How long a file may wait in the spool for the archive: where its address dies for good, and where the
+/// vendor gives another one.
+const MOST_PATIENCE: Duration = Duration::from_secs(48 * 3600);
+const LEAST_PATIENCE: Duration = Duration::from_secs(300);
+
 /// Stages the row, puts the original and reads it back.
 pub async fn store(
     tools: &Tools,
@@ -71,19 +79,42 @@ pub async fn store(
     };
     tools.db.stage(lease, &folder, object, now).await?;
     fail::fail_point!("store.after_stage");
+    // The file is in our hands, the vendor may not give it again: while the archive is away it waits
+    // here, under a lease that is renewed, rather than being thrown away and fetched once more.
+    let patience = if row.clocks.link_until == Some(row.deadline_at) {
+        MOST_PATIENCE
+    } else {
+        LEAST_PATIENCE
+    };
+    let begun = std::time::Instant::now();
+    let mut failures = 0;
+    loop {
+        match put_and_prove(tools, inspected, &key).await {
+            Ok(proof) => return Ok(proof),
+            Err(error) if error.advice() != RetryAdvice::Never && begun.elapsed() < patience => {
+                tracing::warn!(recording = %row.recording_id, %error, "archive away, holding the file");
+                tokio::time::sleep(backoff(failures, rand::random())).await;
+                failures += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn put_and_prove(
+    tools: &Tools,
+    inspected: &Inspected,
+    key: &ObjectKey,
+) -> Result<ArchiveProof, ArchiveError> {
+    let source = Source::File(inspected.scratch.path());
     tools
         .archive
-        .put(
-            &key,
-            Source::File(inspected.scratch.path()),
-            &inspected.fingerprint,
-            &inspected.mime,
-        )
+        .put(key, source, &inspected.fingerprint, &inspected.mime)
         .await?;
     fail::fail_point!("store.after_put");
     let proof = tools
         .archive
-        .read_back(&key, None, &inspected.fingerprint)
+        .read_back(key, None, &inspected.fingerprint)
         .await?;
     fail::fail_point!("store.after_read_back");
     Ok(proof)

@@ -1,10 +1,11 @@
-//! The loops that one process runs: inbox, journal, lease loop, schedule, clock watch.
+//! The loops that a worker runs: inbox, lease loop, schedule, clock watch; and the journal's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -34,25 +35,28 @@ pub async fn run(
 ) {
     let name: Arc<str> = instance.id.as_str().into();
     let wake = Arc::new(Notify::new());
-    let may_claim = Arc::new(AtomicBool::new(true));
+    let may_claim = Arc::new(AtomicBool::new(false));
     let tracker = TaskTracker::new();
-    tracker.spawn(watch_clock(tools.clone(), may_claim.clone(), stop.clone()));
-    tracker.spawn(drain_journal(intake.clone(), stop.clone()));
-    tracker.spawn(read_inbox(
+    let guard = |name: &'static str, work| guarded(name, work, stop.clone());
+    let clock = watch_clock(tools.clone(), may_claim.clone(), wake.clone(), stop.clone());
+    tracker.spawn(guard("clock watch", tokio::spawn(clock)));
+    let inbox = read_inbox(
         tools.clone(),
         intake.arrivals(),
         name.clone(),
         wake.clone(),
         stop.clone(),
-    ));
-    tracker.spawn(lease_loop::run(
+    );
+    tracker.spawn(guard("inbox", tokio::spawn(inbox)));
+    let leases = lease_loop::run(
         tools.clone(),
         name.clone(),
         settings.recordings,
         wake,
         may_claim,
         stop.clone(),
-    ));
+    );
+    tracker.spawn(guard("lease loop", tokio::spawn(leases)));
     let (db, clock, ticking) = (tools.db.clone(), tools.clock.clone(), stop.clone());
     tracker.spawn(async move {
         if let Err(error) = schedule::run(db, clock, name, chores, ticking).await {
@@ -61,6 +65,16 @@ pub async fn run(
     });
     tracker.close();
     tracker.wait().await;
+}
+
+/// A loop that ends before its time ends the process: half a service that answers is worse than none,
+/// and whoever supervises us starts a whole one again.
+async fn guarded(name: &'static str, work: JoinHandle<()>, stop: CancellationToken) {
+    let ended = work.await;
+    if ended.is_err() || !stop.is_cancelled() {
+        tracing::error!(name, "a loop ended before its time, stopping");
+        stop.cancel();
+    }
 }
 
 async fn read_inbox(
@@ -92,7 +106,9 @@ async fn read_inbox(
     }
 }
 
-async fn drain_journal(intake: Intake, stop: CancellationToken) {
+/// Moves what the journal kept into the database, as often as it takes. Every process that may write
+/// into the journal runs this: nobody else drains a living process's file.
+pub async fn drain_journal(intake: Intake, stop: CancellationToken) {
     while !stop.is_cancelled() {
         if let Err(error) = intake.drain_journal().await {
             tracing::warn!(error, "journal not drained, it stays as it is");
@@ -105,7 +121,12 @@ async fn drain_journal(intake: Intake, stop: CancellationToken) {
 }
 
 /// Leases are moments on the process clock; one that is far off would take live leases for dead ones.
-async fn watch_clock(tools: Tools, may_claim: Arc<AtomicBool>, stop: CancellationToken) {
+async fn watch_clock(
+    tools: Tools,
+    may_claim: Arc<AtomicBool>,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+) {
     while !stop.is_cancelled() {
         match tools.db.clock_offset_ms().await {
             Ok(offset) => {
@@ -117,6 +138,7 @@ async fn watch_clock(tools: Tools, may_claim: Arc<AtomicBool>, stop: Cancellatio
                     );
                 }
                 may_claim.store(fine, Ordering::Relaxed);
+                wake.notify_one();
             }
             Err(error) => tracing::debug!(%error, "clock not compared"),
         }
