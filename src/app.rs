@@ -109,7 +109,7 @@ impl House {
             .map_err(|error| {
                 OpenError::new(
                     error.kind().code(),
-                    format!("cannot open the archive: {error}"),
+                    format!("cannot open the archive: {}", error.whole()),
                     "[archive] of the configuration",
                     "check path or endpoint, credentials and rights; `callvault check` tells more",
                 )
@@ -175,7 +175,7 @@ fn database(error: crate::db::DbError) -> OpenError {
 fn archive(error: crate::archive::contract::ArchiveError) -> OpenError {
     OpenError::new(
         error.kind().code(),
-        error.to_string(),
+        error.whole(),
         "[archive] of the configuration",
         "is the store up, are path or endpoint and rights right? `callvault check` tells more",
     )

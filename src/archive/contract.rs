@@ -230,6 +230,17 @@ impl ArchiveError {
         self
     }
 
+    /// The text with its causes, for a person.
+    pub fn whole(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = Error::source(self);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+
     pub fn kind(&self) -> ArchiveErrorKind {
         self.kind
     }

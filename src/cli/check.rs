@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::app::{self, OpenError};
+use crate::app::{self, House, OpenError};
 use crate::archive::contract::Severity as StoreSeverity;
 use crate::config::Config;
 use crate::domain::clock::{SharedClock, SystemClock};
@@ -43,6 +43,7 @@ pub async fn run(global: &Global, out: &Out) -> Result<u8, Failure> {
     doctor.configuration(&config);
     doctor.database(&config, &clock).await;
     doctor.archive(&config, &clock).await;
+    doctor.marker(&config, &clock).await;
     doctor.spool(&config);
     doctor.sources(&config, &clock).await?;
     let report = Report {
@@ -148,6 +149,18 @@ impl Doctor {
             }
         }
         self.done("database", begun, findings);
+    }
+
+    /// Whether database and archive belong together, where both can be had.
+    async fn marker(&mut self, config: &Config, clock: &SharedClock) {
+        let begun = Instant::now();
+        if let Ok(house) = House::open_apart(config.clone(), clock.clone()).await
+            // A fresh database remembers nothing yet: the first start makes them one, not a look at them.
+            && matches!(house.db.installation("archive_id").await, Ok(Some(_)))
+            && let Err(error) = house.check_marker().await
+        {
+            self.done("archive and database", begun, vec![refused(error)]);
+        }
     }
 
     async fn archive(&mut self, config: &Config, clock: &SharedClock) {

@@ -126,9 +126,19 @@ impl Demo {
         clock: SharedClock,
         global: &Global,
     ) -> Result<Running, Failure> {
+        let mut listen = self.listen;
+        if std::net::TcpListener::bind(listen).is_err() {
+            listen.set_port(0);
+        }
+        if listen.port() == 0 {
+            // A free one, known before the file is written: other commands print addresses from it.
+            listen = std::net::TcpListener::bind(listen)
+                .and_then(|free| free.local_addr())
+                .map_err(|error| cannot_write(&self.data, &error))?;
+        }
         let mut text = format!(
             "{MARK}\n\n[server]\nlisten = \"{}\"\n\n[database]\nurl = \"sqlite://callvault.db\"\n\n[archive]\nkind = \"directory\"\npath = \"archive\"\n\n[spool]\npath = \"spool\"\n",
-            self.listen
+            listen
         );
         for vendor in vendors {
             text.push('\n');

@@ -100,7 +100,12 @@ impl Search {
         let db = open(&config).await?;
         audit(&db, "search", &self.words()).await?;
         if let Some(window) = window(&query) {
-            out.say(&window);
+            if out.json {
+                // Stdout is for the lines alone.
+                eprintln!("{window}");
+            } else {
+                out.say(&window);
+            }
         }
         let mut after = self.after.clone();
         let mut left = if self.limit == 0 {

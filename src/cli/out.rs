@@ -50,6 +50,14 @@ impl Failure {
 
 impl From<crate::db::DbError> for Failure {
     fn from(error: crate::db::DbError) -> Self {
+        if error.is_bad_cursor() {
+            return Failure::usage(
+                "bad_cursor",
+                error.to_string(),
+                "--after",
+                "take the `cursor` of a line, or start again without it",
+            );
+        }
         Failure::failed(
             "database",
             error.to_string(),
@@ -63,7 +71,7 @@ impl From<crate::archive::contract::ArchiveError> for Failure {
     fn from(error: crate::archive::contract::ArchiveError) -> Self {
         Failure::failed(
             error.kind().code(),
-            error.to_string(),
+            error.whole(),
             "the archive",
             "see `callvault check`, which tells what the store can do",
         )

@@ -52,6 +52,16 @@ pub struct Simulate {
 impl Simulate {
     pub async fn run(self, _global: &Global, out: &Out) -> Result<u8, Failure> {
         let kind: VendorKind = self.vendor.parse().map_err(wrong)?;
+        if let Some(target) = &self.push_to
+            && !url::Url::parse(target).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
+        {
+            return Err(Failure::usage(
+                "usage",
+                format!("{target:?} is not an address"),
+                "--push-to",
+                "write callvault's address, such as http://127.0.0.1:8080",
+            ));
+        }
         let source = self
             .source
             .clone()

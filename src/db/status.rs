@@ -41,6 +41,11 @@ const REASONS: &[Text] = &[
         remedy: "check the source's secrets with `callvault check`",
     },
     Text {
+        code: reason::ARCHIVE_UNAVAILABLE,
+        what: "recordings wait because the archive does not take or give objects",
+        remedy: "see `callvault check`: is the store up, may this user write there, is there room",
+    },
+    Text {
         code: reason::ARCHIVE_CONFLICT,
         what: "another object lies at a recording's key, or what was read back differs",
         remedy: "look at the store and its versions; nothing was overwritten",
@@ -131,25 +136,40 @@ impl Database {
         .collect()
     }
 
-    /// Source, and the seconds until its provider deletes the first recording that is not archived;
-    /// negative when that moment has passed. Sources without such a recording are not there.
+    /// Source, and its least slack in seconds: from archiving (or, for what is not archived, from now) to
+    /// the provider's deletion; negative when that moment has passed. Sources of which no such moment is
+    /// known are not there.
     pub async fn least_slack_by_source(
         &self,
         now: Timestamp,
     ) -> Result<Vec<(String, i64)>, DbError> {
         all(
             self.reader(),
-            "select source, min(gone_at_ms) from recording \
-             where state in ('pending', 'staged', 'quarantined') and gone_at_ms is not null \
+            "select source, min(gone_at_ms - coalesce(archived_at_ms, $1)) from recording \
+             where gone_at_ms is not null and state not in ('lost', 'absent') \
              group by source order by source",
-            vec![],
+            vals![now.ms()],
         )
         .await?
         .iter()
         .map(|row| {
-            let gone_at = Timestamp::from_ms(row.try_get_by_index(1)?);
-            Ok((row.try_get_by_index(0)?, gone_at.since_ms(now) / 1000))
+            let ms: i64 = row.try_get_by_index(1)?;
+            Ok((row.try_get_by_index(0)?, ms / 1000))
         })
+        .collect()
+    }
+
+    /// Addresses of recordings that wait for a reason, with their sources: for the hosts in them only.
+    pub async fn waiting_addresses(&self, reason: &str) -> Result<Vec<(String, String)>, DbError> {
+        all(
+            self.reader(),
+            "select distinct source, link_url from recording \
+             where work_class is not null and reason = $1 and link_url is not null limit 1000",
+            vals![reason],
+        )
+        .await?
+        .iter()
+        .map(|row| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?)))
         .collect()
     }
 

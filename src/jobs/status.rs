@@ -1,9 +1,11 @@
 //! `status`: the database's figures and alarms, with what only the configuration and the spool know.
 
+use std::collections::BTreeMap;
+
 use crate::db::{Database, DbError};
 use crate::domain::clock::Timestamp;
 use crate::domain::recording::reason;
-use crate::domain::view::{Alarm, SpoolView, StatusView};
+use crate::domain::view::{Alarm, SourceStatus, SpoolView, StatusView};
 use crate::providers::sources::Sources;
 use crate::spool::Usage;
 
@@ -23,12 +25,29 @@ pub async fn status(
         used_bytes: spool.used_bytes,
         limit_bytes: spool.limit_bytes,
     };
-    for work in db.open_work().await? {
-        if sources.get(&work.source).is_none() {
-            view.alarms
-                .push(unconfigured(&work.source, work.recordings, work.since));
+    let open = db.open_work().await?;
+    for status in &view.sources {
+        if sources.get(&status.source).is_none() {
+            let work = open.iter().find(|work| work.source == status.source);
+            let (count, since) = work.map_or((0, None), |work| (work.recordings, work.since));
+            view.alarms.push(unconfigured(&status.source, count, since));
         }
     }
+    // A source that has never sent anything is worth seeing too.
+    for (name, provider) in sources.snapshot().iter() {
+        if !view.sources.iter().any(|status| status.source == *name) {
+            view.sources.push(SourceStatus {
+                source: name.clone(),
+                kind: provider.kind().to_owned(),
+                doors: BTreeMap::new(),
+                archived: 0,
+                found_by_sweep: 0,
+                last_notice_at: None,
+            });
+        }
+    }
+    view.sources.sort_by(|a, b| a.source.cmp(&b.source));
+    name_the_hosts(db, sources, &mut view.alarms).await?;
     for status in &view.sources {
         if let (Some(provider), Some(last)) = (sources.get(&status.source), status.last_notice_at) {
             let after = provider
@@ -44,6 +63,45 @@ pub async fn status(
         view.alarms.push(nearly_full(spool));
     }
     Ok(view)
+}
+
+/// The alarm on hosts that are not allowed names the line to add.
+async fn name_the_hosts(
+    db: &Database,
+    sources: &Sources,
+    alarms: &mut [Alarm],
+) -> Result<(), DbError> {
+    let waits = |alarm: &&mut Alarm| alarm.code == reason::HOST_NOT_ALLOWED;
+    let mut concerned = alarms.iter_mut().filter(waits).peekable();
+    if concerned.peek().is_none() {
+        return Ok(());
+    }
+    let waiting = db.waiting_addresses(reason::HOST_NOT_ALLOWED).await?;
+    for alarm in concerned {
+        let source = alarm.source.clone().unwrap_or_default();
+        let mut hosts: Vec<String> = sources
+            .get(&source)
+            .and_then(|provider| provider.common().allow_hosts.clone())
+            .unwrap_or_default()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let known = hosts.len();
+        for (_, address) in waiting.iter().filter(|(name, _)| *name == source) {
+            let host = url::Url::parse(address)
+                .ok()
+                .and_then(|url| url.host_str().map(str::to_owned));
+            if let Some(host) = host.filter(|host| !hosts.contains(host)) {
+                hosts.push(host);
+            }
+        }
+        if hosts.len() > known {
+            alarm.remedy = format!(
+                "if these hosts are the vendor's, set in [sources.{source}]: allow_hosts = {hosts:?}"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn unconfigured(source: &str, count: u64, since: Option<Timestamp>) -> Alarm {

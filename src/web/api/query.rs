@@ -95,11 +95,10 @@ impl ListQuery {
             "min_duration" => self.min_duration_ms = Some(length()?),
             "max_duration" => self.max_duration_ms = Some(length()?),
             "limit" => {
-                let limit = value
-                    .parse()
-                    .ok()
-                    .filter(|limit| (1..=MOST).contains(limit));
-                self.limit = Some(limit.ok_or_else(|| wrong("is not between 1 and 1000"))?);
+                // 0 asks for all: a page holds so many, `next` leads on.
+                let limit: Option<u64> = value.parse().ok();
+                let limit = limit.map(|limit| if limit == 0 { MOST } else { limit.min(MOST) });
+                self.limit = Some(limit.ok_or_else(|| wrong("is not a whole number"))?);
             }
             "after" => self.after = Some(value),
             _ => {
@@ -176,8 +175,6 @@ mod tests {
     fn what_is_not_understood_is_named() {
         for (raw, named) in [
             ("soruce=x", "soruce"),
-            ("limit=0", "limit"),
-            ("limit=1001", "limit"),
             ("limit=-1", "limit"),
             ("state=archive", "state"),
             ("state=", "state"),
