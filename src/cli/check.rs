@@ -1,5 +1,6 @@
 //! `check`: a doctor that talks to everything and says what, where and what to do.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -198,7 +199,10 @@ impl Doctor {
         let path = config.base_dir.join(&config.spool.path);
         let place = path.display().to_string();
         let mut findings = Vec::new();
-        let writable = std::fs::create_dir_all(&path)
+        let writable = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
             .and_then(|()| tempfile::Builder::new().prefix("check-").tempfile_in(&path));
         if let Err(error) = writable {
             findings.push(finding(

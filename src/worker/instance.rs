@@ -3,8 +3,9 @@
 //! The id names the machine too: only leases of dead processes of this very machine are freed at start,
 //! those of other machines wait for their end.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -21,7 +22,7 @@ pub struct Instance {
 impl Instance {
     /// Takes a new id in `dir` (the spool's folder of this machine).
     pub fn take(dir: &Path, id: Uuid) -> io::Result<Self> {
-        std::fs::create_dir_all(dir)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let id = format!("{}/{}", machine(), id.simple());
         let path = dir.join(file_name(&id));
         let file = OpenOptions::new()
