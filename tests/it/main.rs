@@ -9,6 +9,7 @@ mod config;
 mod crash;
 mod db;
 mod db_find;
+mod db_full;
 mod db_notices;
 mod db_readings;
 mod db_work;

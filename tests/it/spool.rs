@@ -9,6 +9,8 @@ use callvault::spool::journal::Journal;
 use callvault::spool::{Settings, Spool};
 use uuid::Uuid;
 
+use crate::support::disk::SmallDisk;
+
 const CHILD: &str = "CALLVAULT_TEST_JOURNAL_CHILD";
 
 /// Not a test of its own: what the killed process of the next test runs.
@@ -74,32 +76,6 @@ async fn every_acknowledged_entry_survives_a_kill() {
     }
 }
 
-/// A file system of 1 MiB, unmounted at the end; `None` where this user may not mount.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
-            .arg(dir.path())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
-        if !mounted {
-            eprintln!("skipped: this user may not mount a small file system");
-            return None;
-        }
-        Some(Self(dir))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).status();
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_is_said_and_work_goes_on_when_there_is_room_again() {
     use bytes::Bytes;
@@ -108,11 +84,11 @@ async fn a_full_disk_is_said_and_work_goes_on_when_there_is_room_again() {
     use callvault::domain::digest::Fingerprint;
     use callvault::domain::keys::ObjectKey;
 
-    let Some(disk) = SmallDisk::mount() else {
+    let Some(disk) = SmallDisk::mount("1m") else {
         return;
     };
     let settings = Settings {
-        path: disk.0.path().join("spool"),
+        path: disk.path().join("spool"),
         ..Settings::default()
     };
     let spool = Spool::open(&settings, Path::new("/")).await.unwrap();
@@ -125,13 +101,13 @@ async fn a_full_disk_is_said_and_work_goes_on_when_there_is_room_again() {
     assert_eq!(finished.unwrap_err().code(), "spool_full");
 
     // The disk is full now: nothing gets in, nothing is half there.
-    let journal = Journal::<String>::open(&disk.0.path().join("spool/journal")).await;
+    let journal = Journal::<String>::open(&disk.path().join("spool/journal")).await;
     let journal = journal.unwrap();
     let refused = journal.append("x".repeat(100_000)).await.unwrap_err();
     assert_eq!(refused.code(), "spool_full");
     drop(scratch);
 
-    let archive = DiskArchive::open(&disk.0.path().join("archive"))
+    let archive = DiskArchive::open(&disk.path().join("archive"))
         .await
         .unwrap();
     let key = ObjectKey::stored("a/b");
