@@ -32,6 +32,8 @@ MUST_BE_KILLED = ["resolve", "fetch", "store", "index", "transcode"]
 VENDORS = [("feiyu", []), ("aliyun", []), ("feiyu", ["--v3"]), ("aliyun", [])]
 # A vendor's 15 minutes take 2 s. Its patience with an address that is down does not shrink below some seconds.
 SPEED = 450
+# Between two calls of a vendor, so that there is some work at most moments.
+EVERY_MS = 400
 READY_WITHIN_S = 30
 SETTLED_WITHIN_S = 240
 
@@ -132,7 +134,7 @@ class Vendor:
         self.process = subprocess.Popen(
             [loop.binary, "--json", "simulate", kind, *more, "--source", self.source,
              "--push-to", f"http://127.0.0.1:{loop.port}", "--calls", str(calls), "--seed", str(loop.seed + number),
-             "--speed", str(SPEED), "--mishaps", loop.mishaps, "--ledger", str(loop.ledger)],
+             "--speed", str(SPEED), "--every-ms", str(EVERY_MS), "--mishaps", loop.mishaps, "--ledger", str(loop.ledger)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, text=True)
         first = self.process.stdout.readline()
         if not first:
