@@ -210,7 +210,8 @@ class KillLoop:
         began = time.monotonic()
         serve = None
         try:
-            while self.kills < self.kills_wanted:
+            # A few more when a stage was never hit.
+            while self.kills < self.kills_wanted or (self.spared() and self.kills < 2 * self.kills_wanted):
                 if self.should_add_vendor():
                     self.add_vendor()
                 serve = Serve(self)
@@ -245,7 +246,7 @@ class KillLoop:
 
     def one_kill(self, serve):
         moment = self.dice.random()
-        spared = [stage for stage in MUST_BE_KILLED if self.kills_in[stage] == 0]
+        spared = self.spared()
         if moment < 0.1:
             # While it starts, whatever it does then.
             time.sleep(self.dice.uniform(0, 0.3))
@@ -264,6 +265,9 @@ class KillLoop:
         self.idle_kills += not cut
         told = ", ".join(f"{sum(1 for each in cut.values() if each == s)} {s}" for s in STAGES if s in cut.values())
         print(f"kill {self.kills}: {told or 'no recording in work'}", flush=True)
+
+    def spared(self):
+        return [stage for stage in MUST_BE_KILLED if self.kills_in[stage] == 0]
 
     def random_moment(self, serve):
         """Some moment within the first second, moved on to where a recording is in work, if one is soon."""
