@@ -154,7 +154,7 @@ impl Demo {
         })?;
         if global.verbose == 0 {
             // The mishaps are the demo's own: its log would hide its report.
-            config.log.level = "error".to_owned();
+            config.log.level = "off".to_owned();
         }
         super::run::start_log(&config, global.verbose);
         let house = House::open(config, clock).await?;

@@ -28,6 +28,7 @@ fn text(view: &SourceView) -> String {
         text += &format!("\n  {}\n      {}", hook.url, hook.what);
     }
     match view.provider_keeps_s {
+        Some(s) if s < 86_400 => text += &format!("\n  the vendor keeps audio {} minutes", s / 60),
         Some(s) => text += &format!("\n  the vendor keeps audio {} days", s / 86_400),
         None => text += "\n  how long the vendor keeps audio is not known",
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use crate::domain::media::{TranscodeJob, TranscodeReport};
@@ -151,10 +152,41 @@ impl DecoderCrew {
         let mut line =
             serde_json::to_vec(&request).map_err(|e| DecoderFault::Unavailable(e.to_string()))?;
         line.push(b'\n');
-        let mut warm = self.give(&line).await?;
+        let (mut warm, was_idle) = self.give(&line).await?;
         // From here to the put back a fault or a cancelled caller drops the child, and dropping kills it.
         let limit = self.limits.wall_clock;
         match timeout(limit, warm.hear()).await {
+            // It may have been dying already when the line was written: only a child that was started for
+            // this file can say that the file killed it.
+            Ok(Err(_)) if was_idle => {
+                warm.end().await;
+                let mut fresh = self.start().await?;
+                fresh
+                    .tell(&line)
+                    .await
+                    .map_err(|e| DecoderFault::Unavailable(e.to_string()))?;
+                self.answer_of(fresh, limit).await
+            }
+            heard => self.judge(warm, heard, limit).await,
+        }
+    }
+
+    async fn answer_of(
+        &self,
+        mut warm: Warm,
+        limit: Duration,
+    ) -> Result<TranscodeReport, DecoderFault> {
+        let heard = timeout(limit, warm.hear()).await;
+        self.judge(warm, heard, limit).await
+    }
+
+    async fn judge(
+        &self,
+        warm: Warm,
+        heard: Result<io::Result<Option<Answer>>, Elapsed>,
+        limit: Duration,
+    ) -> Result<TranscodeReport, DecoderFault> {
+        match heard {
             Err(_) => {
                 warm.end().await;
                 Err(DecoderFault::TimedOut { limit })
@@ -182,17 +214,18 @@ impl DecoderCrew {
     }
 
     /// Hands `line` to an idle child that is still alive, else to a new one.
-    async fn give(&self, line: &[u8]) -> Result<Warm, DecoderFault> {
+    /// Says too whether it was an idle one.
+    async fn give(&self, line: &[u8]) -> Result<(Warm, bool), DecoderFault> {
         while let Some(mut warm) = self.take_idle() {
             // One that died while it had nothing to do says nothing about this file.
             if matches!(warm.child.try_wait(), Ok(None)) && warm.tell(line).await.is_ok() {
-                return Ok(warm);
+                return Ok((warm, true));
             }
             warm.end().await;
         }
         let mut warm = self.start().await?;
         match warm.tell(line).await {
-            Ok(()) => Ok(warm),
+            Ok(()) => Ok((warm, false)),
             Err(e) => {
                 let status = warm.end().await;
                 Err(DecoderFault::Unavailable(format!("{e} ({status})")))
