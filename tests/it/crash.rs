@@ -193,6 +193,11 @@ async fn wait_until_whole(
                 rows.symmetric_difference(&stored).collect::<Vec<_>>()
             ));
         }
+        // What the dead process had not settled is done by the one that came after it.
+        let work = house.db.open_work().await.unwrap();
+        if !work.is_empty() {
+            open.push(format!("work is left: {work:?}"));
+        }
         if open.is_empty() {
             return;
         }
