@@ -202,10 +202,7 @@ pub fn open_sources(
     client: &Arc<GuardedClient>,
     clock: &SharedClock,
 ) -> Result<Sources, OpenError> {
-    let context = BuildContext {
-        client: client.clone(),
-        clock: clock.clone(),
-    };
+    let context = BuildContext::local(client.clone(), clock.clone());
     let providers = config
         .sources
         .iter()

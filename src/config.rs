@@ -388,10 +388,7 @@ fn read_sources(root: &mut toml::Table, places: &Places) -> Result<Vec<SourceCon
     };
     // Builds each source once and drops it, so that a wrong key of a kind is told with its line.
     let clock = Arc::new(SystemClock);
-    let context = BuildContext {
-        client: Arc::new(GuardedClient::new(clock.clone())),
-        clock,
-    };
+    let context = BuildContext::local(Arc::new(GuardedClient::new(clock.clone())), clock);
     let mut found = Vec::new();
     for (name, table) in sources {
         let toml::Value::Table(mut table) = table else {

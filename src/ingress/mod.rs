@@ -1,1 +1,3 @@
 //! Ways in other than webhooks: schedule, queues, folders; all end in `pipeline::intake`.
+
+pub mod queue;

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use crate::db::Database;
 use crate::db::notices::Added;
-use crate::domain::clock::SharedClock;
+use crate::domain::clock::{SharedClock, Timestamp};
 use crate::domain::digest::Sha256;
 use crate::domain::ids::new_id;
 use crate::domain::notice::{Door, Notice};
-use crate::providers::contract::{Admission, Incoming, Outcome, Provider};
+use crate::providers::contract::{Admission, Incoming, Outcome, Provider, Told};
 use crate::spool::journal::Journal;
 
 /// One vendor hangs up after 700 ms; the database gets the larger part of that, the journal the rest.
@@ -73,26 +73,14 @@ impl Intake {
             }
         };
         let broken = unreadable.is_some();
-        let hashed: &[u8] = if incoming.body.is_empty() {
-            incoming.query.as_bytes()
-        } else {
-            &incoming.body
-        };
-        let notice = Notice {
-            notice_id: new_id(now),
-            source: provider.name().to_owned(),
-            kind: provider.kind().to_owned(),
+        let notice = notice_of(
+            provider.as_ref(),
             door,
-            sha256: Sha256::of(hashed),
-            headers: kept(&incoming.headers),
-            topic: incoming.topic,
-            method: incoming.method,
-            query: incoming.query,
-            body: incoming.body.to_vec(),
-            arrived_at: now,
+            incoming,
             dedup_key,
             unreadable,
-        };
+            now,
+        );
         match self.keep(notice).await {
             Some(added) => {
                 self.arrived.notify_one();
@@ -111,6 +99,33 @@ impl Intake {
             }
             None => Outcome::Unavailable,
         }
+    }
+
+    /// Stores news that we fetched ourselves. When this says `Ok`, it survives a power cut, and whoever
+    /// holds the message for us may forget it. There is no journal here: what is not taken is fetched again.
+    pub async fn take(
+        &self,
+        provider: &dyn Provider,
+        door: Door,
+        told: Told,
+    ) -> Result<Added, crate::db::DbError> {
+        let now = self.clock.now();
+        let incoming = Incoming {
+            topic: told.topic,
+            body: told.body,
+            ..Incoming::default()
+        };
+        let notice = notice_of(
+            provider,
+            door,
+            incoming,
+            told.dedup_key,
+            told.unreadable,
+            now,
+        );
+        let added = self.db.add_notice(notice).await?;
+        self.arrived.notify_one();
+        Ok(added)
     }
 
     /// Database first; when it is away or slow, the journal. A database write that we stopped waiting
@@ -167,6 +182,36 @@ impl Intake {
             self.arrived.notify_one();
         }
         Ok(moved)
+    }
+}
+
+fn notice_of(
+    provider: &dyn Provider,
+    door: Door,
+    incoming: Incoming,
+    dedup_key: String,
+    unreadable: Option<String>,
+    now: Timestamp,
+) -> Notice {
+    let hashed: &[u8] = if incoming.body.is_empty() {
+        incoming.query.as_bytes()
+    } else {
+        &incoming.body
+    };
+    Notice {
+        notice_id: new_id(now),
+        source: provider.name().to_owned(),
+        kind: provider.kind().to_owned(),
+        door,
+        sha256: Sha256::of(hashed),
+        headers: kept(&incoming.headers),
+        topic: incoming.topic,
+        method: incoming.method,
+        query: incoming.query,
+        body: incoming.body.to_vec(),
+        arrived_at: now,
+        dedup_key,
+        unreadable,
     }
 }
 

@@ -1,7 +1,8 @@
 //! What every vendor adapter promises; the pipeline and the web know vendors through this alone.
 //!
 //! `admit` and `read` are pure: the same bytes give the same answer, so stored notices can be read
-//! again by a better parser. Only `locate` and `check` talk to the vendor.
+//! again by a better parser. `locate`, `list`, `ask`, `draw`, `confirm`, `delete` and `check` talk to the
+//! vendor. Whatever they hear of calls and recordings becomes a notice too, and is read like any other.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,16 +13,19 @@ use bytes::Bytes;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::domain::call::CallFacts;
 use crate::domain::clock::{SharedClock, Timestamp};
 use crate::domain::notice::Notice;
-use crate::domain::reading::{Link, Reading};
+use crate::domain::reading::{Announced, Link, Reading};
 use crate::domain::retry::RetryAdvice;
 
+use super::api::Api;
 use super::http::GuardedClient;
+use super::pace::{LocalPace, SharedPace};
 use super::settings::{CommonSettings, SettingsError};
 
 /// A message from outside, before anything is believed of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Incoming {
     /// What the called path stands for, in the vendor's words; empty when it says nothing.
     pub topic: String,
@@ -106,16 +110,70 @@ pub struct Topic {
     pub what: &'static str,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
-    /// The vendor can list what exists.
+    /// The vendor can list what exists (`list`).
     pub can_list: bool,
+    /// The vendor can be asked for the recordings of one call (`ask`).
+    pub can_ask: bool,
+    /// The vendor's copy can be deleted (`delete`), where the source's settings want it.
+    pub can_delete: bool,
     /// A dead address can be asked for again.
     pub link_renewable: bool,
     /// Notices may come by GET.
     pub takes_get: bool,
     /// Notices prove nothing by themselves: a token in the address is required.
     pub token_required: bool,
+}
+
+/// A stretch of time that is listed: from inclusive, to exclusive. Of what (the call's end, the file's
+/// making) is the vendor's choice; callers ask with an overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub from: Timestamp,
+    pub to: Timestamp,
+}
+
+/// News that we fetched ourselves (list, question, queue). It becomes a notice under `topic`, and
+/// `read` understands that topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Never one of `topics()`: a name that nobody can push to.
+    pub topic: String,
+    /// As the vendor said it, or the part of its answer that concerns one item.
+    pub body: Bytes,
+    /// Equal for the same news and only then: the item's id and whatever may change about it (size,
+    /// status), without what changes by itself (a signature in an address).
+    pub dedup_key: String,
+    /// Kept, never read: nobody can understand it.
+    pub unreadable: Option<String>,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListPage {
+    pub told: Vec<Told>,
+    /// Asked for next; `None` after the last page. A caller stops by itself when pages repeat.
+    pub next: Option<String>,
+}
+
+/// A message of a vendor's queue, hidden there until it is confirmed or its time runs out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drawn {
+    pub told: Told,
+    /// What `confirm` needs; empty where nothing has to be confirmed.
+    pub receipt: String,
+}
+
+/// A call for whose recordings the vendor is asked.
+#[derive(Clone, Debug)]
+pub struct AskedCall {
+    pub provider_call_id: String,
+    pub aliases: Vec<String>,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    /// Vendor facts of the call's notices (`CallFacts::custom`).
+    pub custom: serde_json::Map<String, Value>,
 }
 
 /// What `locate` is asked for.
@@ -239,6 +297,51 @@ pub trait Provider: Send + Sync + fmt::Debug {
 
     fn waiting_plan(&self) -> WaitingPlan;
 
+    /// One page of what the vendor has from `window`; `page` is the page before's `next`. Only where
+    /// `can_list`. A page token that died is an error of kind `BadAnswer`: the caller begins the window
+    /// again.
+    async fn list(
+        &self,
+        _window: Window,
+        _page: Option<&str>,
+        _now: Timestamp,
+    ) -> Result<ListPage, ProviderError> {
+        Ok(ListPage::default())
+    }
+
+    /// What the vendor knows of one call's recordings. Only where `can_ask`; empty: nothing (yet).
+    async fn ask(&self, _call: &AskedCall, _now: Timestamp) -> Result<Vec<Told>, ProviderError> {
+        Ok(Vec::new())
+    }
+
+    /// The recordings to expect of a call of which only a foreign system told us (`import`, backfill by
+    /// ids), where `locate` needs no more than the call's id. Pure.
+    fn expected(&self, _call: &CallFacts) -> Vec<Announced> {
+        Vec::new()
+    }
+
+    /// Queues of the vendor's own, and rooms to watch: one loop for each calls `draw` and `confirm`.
+    fn queues(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Takes what waits in a queue. May wait at the vendor (long poll) or by itself, up to a minute; an
+    /// empty answer is not an error.
+    async fn draw(&self, _queue: &str) -> Result<Vec<Drawn>, ProviderError> {
+        Ok(Vec::new())
+    }
+
+    /// These messages are durable here: the vendor may forget them. What is not confirmed comes again.
+    async fn confirm(&self, _queue: &str, _receipts: &[String]) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    /// Deletes the vendor's copy; called only for a recording that is archived and was verified again.
+    /// What is gone already counts as done.
+    async fn delete(&self, _wanted: &Wanted, _now: Timestamp) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
     /// Talks to the vendor to see whether the credentials work; findings for `check`.
     async fn check(&self) -> Vec<Finding> {
         Vec::new()
@@ -246,12 +349,14 @@ pub trait Provider: Send + Sync + fmt::Debug {
 }
 
 /// What a kind gives to keys that its sources leave out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Defaults {
     /// Patterns as configuration writes them. `None`: any public address; empty: none at all.
     pub allow_hosts: Option<&'static [&'static str]>,
     pub provider_keeps: Option<Duration>,
     pub expect_within: Option<Duration>,
+    /// Questions a second to the vendor's API, over all processes. `None`: 5.
+    pub requests_per_second: Option<f64>,
     /// Notices prove nothing by themselves: a source without `hook_token` is refused. Kinds for
     /// which it depends on their own keys leave this false and ask `CommonSettings::require_token`.
     pub token_required: bool,
@@ -262,6 +367,23 @@ pub struct Defaults {
 pub struct BuildContext {
     pub client: Arc<GuardedClient>,
     pub clock: SharedClock,
+    pub pace: SharedPace,
+}
+
+impl BuildContext {
+    /// With a budget of this process alone.
+    pub fn local(client: Arc<GuardedClient>, clock: SharedClock) -> Self {
+        Self {
+            client,
+            clock,
+            pace: LocalPace::shared(),
+        }
+    }
+
+    /// The way to a vendor's API for this source: guarded, and within its budget.
+    pub fn api(&self, common: &CommonSettings) -> Api {
+        Api::new(common, self.client.clone(), self.pace.clone())
+    }
 }
 
 /// One vendor: makes a `Provider` from each configured account. Listed in `registry`.

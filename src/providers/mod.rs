@@ -7,9 +7,11 @@
 //! independent reading of the manual: `src/simulator/acme.rs`.
 
 mod aliyun;
+pub mod api;
 pub mod contract;
 mod feiyu;
 pub mod http;
+pub mod pace;
 pub mod registry;
 pub mod settings;
 pub mod sources;

@@ -43,6 +43,8 @@ pub struct CommonSettings {
     pub expect_recordings: bool,
     /// No notice for so long is an alarm.
     pub quiet_after: Option<Duration>,
+    /// Questions a second to the vendor's API, over all processes.
+    pub requests_per_second: f64,
     /// Largest recording that is taken, in bytes.
     pub max_recording_bytes: u64,
 }
@@ -58,11 +60,13 @@ pub const COMMON_KEYS: &[&str] = &[
     "expect_within",
     "expect_recordings",
     "quiet_after",
+    "requests_per_second",
     "max_recording",
 ];
 
 /// No vendor keeps audio for longer; a larger value is our own retention in the wrong place.
 const LONGEST_PROVIDER_KEEPS: Duration = Duration::from_secs(400 * 24 * 3600);
+const DEFAULT_REQUESTS_PER_SECOND: f64 = 5.0;
 const DEFAULT_MAX_RECORDING_BYTES: u64 = 2 << 30;
 
 /// Words of other documents for keys of ours.
@@ -160,6 +164,7 @@ struct Written {
     #[serde(default)]
     expect_recordings: bool,
     quiet_after: Option<Span>,
+    requests_per_second: Option<f64>,
     max_recording: Option<ByteSize>,
 }
 
@@ -228,6 +233,17 @@ impl CommonSettings {
             })
             .transpose()
             .map_err(|e| wrong("allow_hosts", e, "correct the pattern"))?;
+        let requests_per_second = written
+            .requests_per_second
+            .or(defaults.requests_per_second)
+            .unwrap_or(DEFAULT_REQUESTS_PER_SECOND);
+        if !(0.001..=10_000.0).contains(&requests_per_second) {
+            return Err(wrong(
+                "requests_per_second",
+                "it is not between 0.001 and 10000".into(),
+                "write how many questions the vendor may be asked each second, like 2",
+            ));
+        }
         let common = Self {
             name: name.to_owned(),
             display_name: written.display_name,
@@ -242,6 +258,7 @@ impl CommonSettings {
                 .or(defaults.expect_within),
             expect_recordings: written.expect_recordings,
             quiet_after: written.quiet_after.map(Span::duration),
+            requests_per_second,
             max_recording_bytes: written
                 .max_recording
                 .map_or(DEFAULT_MAX_RECORDING_BYTES, ByteSize::bytes),

@@ -224,17 +224,21 @@ impl House {
 
     /// Writes the call's line. `recording_id` is the vendor's own id of the recording, where it has one.
     pub fn enter(&self, call: &Call, recording_id: Option<&str>) -> Result<(), Error> {
+        self.enter_files(call, &[(recording_id, &call.audio)])
+    }
+
+    /// Writes a line for each recording of the call: the vendor's id of it, and its sound.
+    pub fn enter_files(&self, call: &Call, files: &[(Option<&str>, &Audio)]) -> Result<(), Error> {
         self.counters.made.fetch_add(1, Ordering::Relaxed);
         let served = call.plan.ending == Ending::Archived;
-        let bytes = &call.audio.bytes;
-        self.ledger
-            .write(LedgerLine {
+        for (recording_id, audio) in files {
+            let line = LedgerLine {
                 source: self.options.source.clone(),
                 provider_call_id: call.id.clone(),
                 provider_recording_id: recording_id.filter(|_| served).map(str::to_owned),
-                sha256: served.then(|| hex::encode(Sha256::digest(bytes))),
-                bytes: served.then_some(bytes.len() as u64),
-                duration_ms: served.then_some(call.audio.duration_ms),
+                sha256: served.then(|| hex::encode(Sha256::digest(&audio.bytes))),
+                bytes: served.then_some(audio.bytes.len() as u64),
+                duration_ms: served.then_some(audio.duration_ms),
                 mishaps: call
                     .plan
                     .mishaps
@@ -242,15 +246,18 @@ impl House {
                     .map(|m| m.name().to_owned())
                     .collect(),
                 expect: call.plan.ending.name().to_owned(),
-            })
-            .map_err(Error::Ledger)
+            };
+            self.ledger.write(line).map_err(Error::Ledger)?;
+        }
+        Ok(())
     }
 
     pub fn lines(&self) -> Vec<LedgerLine> {
         self.ledger.lines()
     }
 
-    /// Sends one notice, again after each of `waits` while it is not taken. True when it was.
+    /// Sends one notice, again after each of `waits` while it is not taken. True when it was, and for a vendor
+    /// that announces nothing.
     ///
     /// `make` builds the request anew for every try, as a vendor that signs the time does.
     pub async fn deliver(
@@ -260,6 +267,9 @@ impl House {
         waits: &[Duration],
         taken: impl Fn(&Answered) -> bool,
     ) -> bool {
+        if !self.options.announce {
+            return true;
+        }
         let mut waits = waits.iter();
         loop {
             let answer = self.pusher.send(&make(), patience).await;

@@ -16,8 +16,10 @@ mod house;
 mod ledger;
 mod plan;
 mod push;
+mod registry;
 mod sign;
 mod text;
+mod vendor;
 mod voices;
 mod wire;
 
@@ -43,34 +45,8 @@ use house::House;
 use ledger::Ledger;
 pub use ledger::LedgerLine;
 use plan::Planner;
-
-/// A vendor that can be simulated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum VendorKind {
-    Feiyu,
-    Aliyun,
-}
-
-impl VendorKind {
-    pub const ALL: [Self; 2] = [Self::Feiyu, Self::Aliyun];
-
-    /// The name on the command line, and the `kind` of the source it plays.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Feiyu => "feiyu",
-            Self::Aliyun => "aliyun",
-        }
-    }
-}
-
-impl FromStr for VendorKind {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
-        found.ok_or_else(|| Error::UnknownVendor(name.to_owned()))
-    }
-}
+pub use registry::VendorKind;
+use vendor::Simulated;
 
 /// How much goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -127,6 +103,8 @@ pub struct Options {
     pub only: Vec<String>,
     /// Time between two calls; never scaled.
     pub call_interval: Duration,
+    /// Without, no notice leaves the vendor: what it has must be found by asking.
+    pub announce: bool,
 }
 
 impl Options {
@@ -144,13 +122,14 @@ impl Options {
             ledger: None,
             only: Vec::new(),
             call_interval: Duration::from_millis(100),
+            announce: true,
         }
     }
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("no simulator for vendor {0:?}, there are: feiyu, aliyun")]
+    #[error("no simulator for vendor {0:?}, there are: {known}", known = registry::names())]
     UnknownVendor(String),
     #[error("mishaps are none, fair or storm, not {0:?}")]
     UnknownMood(String),
@@ -185,19 +164,13 @@ pub struct Progress {
     pub bytes_served: u64,
 }
 
-#[derive(Debug)]
-enum Kind {
-    Feiyu(feiyu::Feiyu),
-    Aliyun(aliyun::Aliyun),
-}
-
 /// A simulated vendor: a web server, and the calls it makes. Clones are the same vendor.
 #[derive(Clone)]
 pub struct Vendor(Arc<Inner>);
 
 struct Inner {
     house: Arc<House>,
-    kind: Arc<Kind>,
+    kind: Arc<dyn Simulated>,
     planner: Planner,
     next_call: Mutex<u64>,
     stop: watch::Sender<bool>,
@@ -233,17 +206,10 @@ impl Vendor {
         let listener = TcpListener::bind(options.listen).await.map_err(cannot)?;
         let addr = listener.local_addr().map_err(cannot)?;
         let house = Arc::new(House::new(options, clock, addr, seed, ledger));
-        let kind = Arc::new(match kind {
-            VendorKind::Feiyu => Kind::Feiyu(feiyu::Feiyu::new(Arc::clone(&house))),
-            VendorKind::Aliyun => Kind::Aliyun(aliyun::Aliyun::new(Arc::clone(&house))),
-        });
-        let next_call = kind.recall(&earlier);
+        let kind = kind.build(Arc::clone(&house));
+        let next_call = recall(&*kind, &earlier);
         let (stop, stopped) = watch::channel(false);
-        let server = tokio::spawn(wire::serve(
-            listener,
-            Arc::clone(&kind) as Arc<dyn wire::Answer>,
-            stopped,
-        ));
+        let server = tokio::spawn(wire::serve(listener, Arc::clone(&kind), stopped));
         Ok(Self(Arc::new(Inner {
             house,
             kind,
@@ -269,10 +235,7 @@ impl Vendor {
 
     /// A ready `[sources.NAME]` block in TOML, with callvault's own waiting times at the vendor's speed.
     pub fn config_block(&self) -> String {
-        match &*self.0.kind {
-            Kind::Feiyu(feiyu) => feiyu.config_block(),
-            Kind::Aliyun(aliyun) => aliyun.config_block(),
-        }
+        self.0.kind.config_block()
     }
 
     /// callvault's base address, such as `http://127.0.0.1:8080`.
@@ -297,10 +260,7 @@ impl Vendor {
             plans
         };
         house.count_planned(plans.len());
-        match &*self.0.kind {
-            Kind::Feiyu(feiyu) => feiyu.make_calls(plans).await,
-            Kind::Aliyun(aliyun) => aliyun.make_calls(plans).await,
-        }
+        self.0.kind.make_calls(plans).await
     }
 
     /// What this run wrote into the ledger so far.
@@ -328,43 +288,26 @@ impl Vendor {
     }
 }
 
-impl Kind {
-    /// Takes back the calls of earlier runs that this seed made, and says which number comes next.
-    ///
-    /// Lines lie in the order of writing, and a killed run may have left some out: a call's number
-    /// is found by its id.
-    fn recall(&self, earlier: &[LedgerLine]) -> u64 {
-        const LEFT_OUT: u64 = 64;
-        let count = earlier.len() as u64;
-        let id = |index| match self {
-            Self::Feiyu(feiyu) => feiyu.call_id_of(index),
-            Self::Aliyun(aliyun) => aliyun.call_id_of(index),
+/// Takes back the calls of earlier runs that this seed made, and says which number comes next.
+///
+/// Lines lie in the order of writing, and a killed run may have left some out: a call's number is found
+/// by its id.
+fn recall(vendor: &dyn Simulated, earlier: &[LedgerLine]) -> u64 {
+    const LEFT_OUT: u64 = 64;
+    let count = earlier.len() as u64;
+    let most = if count == 0 { 0 } else { count + LEFT_OUT };
+    let numbers: HashMap<String, u64> = (0..most)
+        .map(|index| (vendor.call_id_of(index), index))
+        .collect();
+    let mut next = count;
+    for line in earlier {
+        let Some(&index) = numbers.get(&line.provider_call_id) else {
+            continue;
         };
-        let most = if count == 0 { 0 } else { count + LEFT_OUT };
-        let numbers: HashMap<String, u64> = (0..most).map(|index| (id(index), index)).collect();
-        let mut next = count;
-        for line in earlier {
-            let Some(&index) = numbers.get(&line.provider_call_id) else {
-                continue;
-            };
-            next = next.max(index + 1);
-            match self {
-                Self::Feiyu(feiyu) => feiyu.recall(index, line),
-                Self::Aliyun(aliyun) => aliyun.recall(index, line),
-            }
-        }
-        next
+        next = next.max(index + 1);
+        vendor.recall(index, line);
     }
-}
-
-#[async_trait::async_trait]
-impl wire::Answer for Kind {
-    async fn answer(&self, request: wire::Request) -> wire::Reply {
-        match self {
-            Self::Feiyu(feiyu) => feiyu.answer(&request),
-            Self::Aliyun(aliyun) => aliyun.answer(&request),
-        }
-    }
+    next
 }
 
 /// Waits for every call; the first error counts, and a call that panicked panics here too.

@@ -143,15 +143,14 @@ impl Planner {
         mishaps: Mishaps,
         only: &[String],
     ) -> Result<Self, Error> {
+        let manners = kind.manners();
         let read = |text: &String| {
             text.split('+')
                 .filter(|name| *name != "none")
                 .map(|name| {
-                    match Mishap::named(name) {
-                        Some(Mishap::NeverRecorded) if kind == VendorKind::Aliyun => None,
-                        other => other,
-                    }
-                    .ok_or_else(|| Error::UnknownMishap(name.to_owned()))
+                    Mishap::named(name)
+                        .filter(|mishap| !manners.never.contains(mishap))
+                        .ok_or_else(|| Error::UnknownMishap(name.to_owned()))
                 })
                 .collect::<Result<Vec<_>, _>>()
         };
@@ -182,6 +181,7 @@ impl Planner {
     }
 
     fn plan(&self, index: u64) -> Plan {
+        let manners = self.kind.manners();
         let mishaps = if self.only.is_empty() {
             self.drawn(index)
         } else {
@@ -189,7 +189,7 @@ impl Planner {
         };
         let ending = mishaps.iter().find_map(|mishap| match mishap {
             Mishap::Gone => Some(Ending::Lost),
-            Mishap::LinkExpired if self.kind == VendorKind::Aliyun => Some(Ending::Lost),
+            Mishap::LinkExpired if manners.expired_is_lost => Some(Ending::Lost),
             Mishap::NeverRecorded => Some(Ending::Absent),
             Mishap::Unannounced => Some(Ending::None),
             _ => None,
@@ -208,21 +208,22 @@ impl Planner {
             Mishaps::Fair => 7,
             Mishaps::Storm => 5,
         };
-        let failures: &[Mishap] = match self.kind {
-            VendorKind::Feiyu => &[Mishap::Gone, Mishap::NeverRecorded, Mishap::Unannounced],
-            VendorKind::Aliyun => &[Mishap::Unannounced, Mishap::Gone, Mishap::LinkExpired],
-        };
+        let manners = self.kind.manners();
+        let failures = manners.failures;
         if index % every == 3 {
             let turn = (index / every).wrapping_add(self.seed % 3) % failures.len() as u64;
             return vec![failures[turn as usize]];
         }
         let mut dice = Dice::named(self.seed.wrapping_add(index), "mishaps");
-        let notice = dice.pick(&[
+        let mut notice = dice.pick(&[
             Mishap::Late,
             Mishap::Twice,
             Mishap::Never,
             Mishap::OutOfOrder,
         ]);
+        if manners.never.contains(&notice) {
+            notice = Mishap::Twice;
+        }
         let mut file = dice.pick(&[
             Mishap::NotReady,
             Mishap::LinkExpired,
@@ -233,7 +234,7 @@ impl Planner {
             Mishap::Html,
             Mishap::WrongLength,
         ]);
-        if self.kind == VendorKind::Aliyun && file == Mishap::LinkExpired {
+        if manners.expired_is_lost && file == Mishap::LinkExpired || manners.never.contains(&file) {
             file = Mishap::Reset;
         }
         let first = if dice.happens(1, 3) { notice } else { file };
@@ -266,7 +267,7 @@ mod tests {
 
     #[test]
     fn planned_failures_come_on_top_of_the_calls_asked_for() {
-        for kind in VendorKind::ALL {
+        for &kind in VendorKind::ALL {
             let plans = planner(kind, Mishaps::Fair, &[]).calls(0, 60);
             let archived = plans
                 .iter()

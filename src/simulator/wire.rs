@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use http_body_util::combinators::BoxBody;
@@ -22,18 +21,32 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::vendor::Simulated;
+
 /// What a client sent, read whole.
 #[derive(Debug)]
 pub struct Request {
     pub method: Method,
+    /// Path and query as they came, byte for byte (with scheme and host when the client sent them): what
+    /// signatures cover.
+    pub target: String,
     /// Percent-decoded path.
     pub path: String,
     /// Fields of the query, then those of a form body; the first of a name counts.
     pub fields: Vec<(String, String)>,
     pub headers: HeaderMap,
+    pub body: Bytes,
 }
 
 impl Request {
+    /// A header as text; empty when it is missing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    }
+
     /// The first value of a field; empty when it is missing.
     pub fn field(&self, name: &str) -> &str {
         self.fields
@@ -91,14 +104,12 @@ impl Reply {
     }
 }
 
-/// Who answers behind the server.
-#[async_trait]
-pub trait Answer: Send + Sync + 'static {
-    async fn answer(&self, request: Request) -> Reply;
-}
-
 /// Serves until `stop` turns true, then lets answers on their way finish for at most two seconds.
-pub async fn serve(listener: TcpListener, who: Arc<dyn Answer>, mut stop: watch::Receiver<bool>) {
+pub async fn serve(
+    listener: TcpListener,
+    who: Arc<dyn Simulated>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut lines = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -118,7 +129,7 @@ pub async fn serve(listener: TcpListener, who: Arc<dyn Answer>, mut stop: watch:
     while lines.join_next().await.is_some() {}
 }
 
-async fn talk(stream: TcpStream, who: Arc<dyn Answer>, mut stop: watch::Receiver<bool>) {
+async fn talk(stream: TcpStream, who: Arc<dyn Simulated>, mut stop: watch::Receiver<bool>) {
     let reset = Arc::new(AtomicBool::new(false));
     let line = Line {
         stream,
@@ -128,7 +139,7 @@ async fn talk(stream: TcpStream, who: Arc<dyn Answer>, mut stop: watch::Receiver
         let (who, reset) = (Arc::clone(&who), Arc::clone(&reset));
         async move {
             let reply = match read(request).await {
-                Some(request) => who.answer(request).await,
+                Some(request) => who.answer(&request).await,
                 None => Reply::text(StatusCode::BAD_REQUEST, "unreadable request"),
             };
             Ok::<_, std::convert::Infallible>(response(reply, reset))
@@ -167,10 +178,12 @@ async fn read(request: http::Request<Incoming>) -> Option<Request> {
     }
     let path = percent_encoding::percent_decode_str(head.uri.path());
     Some(Request {
+        target: head.uri.to_string(),
         method: head.method,
         path: path.decode_utf8_lossy().into_owned(),
         fields,
         headers: head.headers,
+        body,
     })
 }
 

@@ -1,4 +1,4 @@
-//! The loops that a worker runs: inbox, lease loop, schedule, clock watch; and the journal's.
+//! The loops that a worker runs: inbox, queues, lease loop, schedule, clock watch; and the journal's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::ingress::queue;
 use crate::pipeline::handoff::Tools;
 use crate::pipeline::inbox;
 use crate::pipeline::intake::Intake;
@@ -48,6 +49,8 @@ pub async fn run(
         stop.clone(),
     );
     tracker.spawn(guard("inbox", tokio::spawn(inbox)));
+    let queues = queue::run(tools.sources.clone(), intake, stop.clone());
+    tracker.spawn(guard("queues", tokio::spawn(queues)));
     let leases = lease_loop::run(
         tools.clone(),
         name.clone(),

@@ -45,10 +45,7 @@ fn build(
 ) -> Result<Arc<dyn Provider>, SettingsError> {
     let (common, own) = CommonSettings::split(name, &kind.defaults(), keys)?;
     let clock = ManualClock::at(NOW);
-    let ctx = BuildContext {
-        client: Arc::new(GuardedClient::new(clock.clone())),
-        clock,
-    };
+    let ctx = BuildContext::local(Arc::new(GuardedClient::new(clock.clone())), clock);
     registry::build(kind.kind(), common, own, &ctx)
 }
 

@@ -103,10 +103,7 @@ async fn meet(kind: VendorKind, profile: Profile, mishaps: Mishaps, calls: u32) 
     let mut table = block["sources"]["the-source"].as_table().unwrap().clone();
     table.remove("kind");
     let client = Arc::new(GuardedClient::new(clock.clone()));
-    let context = BuildContext {
-        client: client.clone(),
-        clock,
-    };
+    let context = BuildContext::local(client.clone(), clock);
     let known = registry::find("the-source", kind.name()).unwrap();
     let (common, own) = CommonSettings::split("the-source", &known.defaults(), table).unwrap();
     let provider = known.build(common, own, &context).unwrap();

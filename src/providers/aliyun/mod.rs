@@ -53,6 +53,7 @@ impl ProviderKind for AliyunKind {
             provider_keeps: None,
             expect_within: Some(minutes(30)),
             token_required: true,
+            ..Defaults::default()
         }
     }
 
@@ -90,10 +91,8 @@ impl Provider for Aliyun {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            can_list: false,
-            link_renewable: false,
-            takes_get: false,
             token_required: true,
+            ..Capabilities::default()
         }
     }
 

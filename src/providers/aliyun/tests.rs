@@ -22,10 +22,7 @@ fn built(keys: &str) -> Result<Arc<dyn Provider>, SettingsError> {
     let table: toml::Table = keys.parse().unwrap();
     let (common, own) = CommonSettings::split("aliyun-main", &AliyunKind.defaults(), table)?;
     let clock = ManualClock::at(Timestamp::parse(ARRIVED).unwrap());
-    let ctx = BuildContext {
-        client: Arc::new(GuardedClient::new(clock.clone())),
-        clock,
-    };
+    let ctx = BuildContext::local(Arc::new(GuardedClient::new(clock.clone())), clock);
     AliyunKind.build(common, own, &ctx)
 }
 

@@ -1,18 +1,14 @@
 //! Questions to Feiyu's API: signed afresh for each try, spaced, and answered in our words.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use chrono::DateTime;
 use form_urlencoded::Serializer;
 use serde_json::Value;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use crate::domain::clock::Timestamp;
 use crate::domain::retry::RetryAdvice;
+use crate::providers::api::Api;
 use crate::providers::contract::{Address, Located, ProviderError, ProviderErrorKind, Wanted};
-use crate::providers::http::{ApiAnswer, ApiRequest, GuardedClient};
+use crate::providers::http::{ApiAnswer, ApiRequest};
 
 use super::answer::Answer;
 use super::push::signature;
@@ -27,19 +23,12 @@ const CLOCK_OFF_MS: i64 = 5 * 60 * 1000;
 /// Asks one account.
 #[derive(Debug)]
 pub struct Asker {
-    source: String,
-    client: Arc<GuardedClient>,
-    /// The next free moment for a question (no limit is documented; `requests_per_second` is ours).
-    next: Mutex<Option<Instant>>,
+    api: Api,
 }
 
 impl Asker {
-    pub fn new(source: &str, client: Arc<GuardedClient>) -> Self {
-        Self {
-            source: source.to_owned(),
-            client,
-            next: Mutex::new(None),
-        }
+    pub fn new(api: Api) -> Self {
+        Self { api }
     }
 
     /// Tries every known leg id: the first address wins, and gone is only what is gone under all.
@@ -87,29 +76,22 @@ impl Asker {
         call_id: &str,
         now: Timestamp,
     ) -> Result<Answer, ProviderError> {
-        self.wait_for_turn(settings.requests_per_second).await;
         let form = question(settings, call_id, now);
         let path = &settings.paths.record_url;
         let request = match settings.http_method {
             AskMethod::Post => ApiRequest::form(path, form),
             AskMethod::Get => ApiRequest::get(format!("{path}?{form}")),
         };
-        let answer = self
-            .client
-            .call(&settings.base_url, request)
-            .await
-            .map_err(|e| self.error(ProviderErrorKind::Unreachable, RetryAdvice::Backoff, e))?;
+        let answer = self.api.call(&settings.base_url, request, DOING).await?;
         match Answer::of(answer.status, &answer.body, settings) {
-            Answer::Throttled(code) => Err(self.error(
-                ProviderErrorKind::Throttled,
-                answer
-                    .retry_after
-                    .map_or(RetryAdvice::Backoff, RetryAdvice::After),
-                format!("code {}", code.unwrap_or_default()),
-            )),
-            Answer::CredentialsRefused(code) => Err(self.error(
+            Answer::Throttled(code) => {
+                let code = format!("code {}", code.unwrap_or_default());
+                Err(self.api.throttled(answer.retry_after, DOING, code).await)
+            }
+            Answer::CredentialsRefused(code) => Err(self.api.error(
                 ProviderErrorKind::CredentialsRefused,
                 RetryAdvice::Backoff,
+                DOING,
                 format!(
                     "code {}{}",
                     code.unwrap_or_default(),
@@ -117,39 +99,15 @@ impl Asker {
                 ),
             )),
             // A page, a 5xx, an empty body: the vendor's front, not its word (feiyu.md, section 7).
-            Answer::Senseless(what) => Err(self.error(
+            Answer::Senseless(what) => Err(self.api.error(
                 ProviderErrorKind::Unreachable,
                 answer
                     .retry_after
                     .map_or(RetryAdvice::Backoff, RetryAdvice::After),
+                DOING,
                 what,
             )),
             sensible => Ok(sensible),
-        }
-    }
-
-    async fn wait_for_turn(&self, requests_per_second: f64) {
-        let spacing = Duration::from_secs_f64(1.0 / requests_per_second);
-        let mut next = self.next.lock().await;
-        let now = Instant::now();
-        let turn = next.map_or(now, |next| next.max(now));
-        *next = Some(turn + spacing);
-        drop(next);
-        tokio::time::sleep_until(turn).await;
-    }
-
-    fn error(
-        &self,
-        kind: ProviderErrorKind,
-        advice: RetryAdvice,
-        detail: impl ToString,
-    ) -> ProviderError {
-        ProviderError {
-            kind,
-            advice,
-            source_name: self.source.clone(),
-            doing: DOING,
-            detail: detail.to_string(),
         }
     }
 }

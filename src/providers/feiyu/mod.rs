@@ -17,9 +17,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::domain::call::CallFacts;
 use crate::domain::clock::{SharedClock, Timestamp};
 use crate::domain::notice::Notice;
-use crate::domain::reading::Reading;
+use crate::domain::reading::{Announced, Reading};
 use crate::providers::contract::{
     Admission, BuildContext, Capabilities, Defaults, Finding, Incoming, Located, Outcome, Provider,
     ProviderError, ProviderErrorKind, ProviderKind, Reply, Severity, Topic, WaitingPlan, Wanted,
@@ -65,8 +66,8 @@ impl ProviderKind for FeiyuKind {
             // The file host is not published; the address comes from our own signed question.
             allow_hosts: None,
             provider_keeps: Some(Duration::from_secs(30 * 24 * 3600)),
-            expect_within: None,
-            token_required: false,
+            requests_per_second: Some(2.0),
+            ..Defaults::default()
         }
     }
 
@@ -83,7 +84,7 @@ impl ProviderKind for FeiyuKind {
             )?;
         }
         Ok(Arc::new(Feiyu {
-            asker: Asker::new(&common.name, Arc::clone(&ctx.client)),
+            asker: Asker::new(ctx.api(&common)),
             clock: Arc::clone(&ctx.clock),
             common,
             settings,
@@ -116,10 +117,10 @@ impl Provider for Feiyu {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            can_list: false,
             link_renewable: true,
             takes_get: true,
             token_required: self.settings.auth_profile == AuthProfile::V3Signature,
+            ..Capabilities::default()
         }
     }
 
@@ -141,6 +142,11 @@ impl Provider for Feiyu {
 
     async fn locate(&self, wanted: &Wanted, now: Timestamp) -> Result<Located, ProviderError> {
         self.asker.locate(&self.settings, wanted, now).await
+    }
+
+    /// The question for an address takes any call id (feiyu.md, section 5.1).
+    fn expected(&self, call: &CallFacts) -> Vec<Announced> {
+        reading::expected(call, self.settings.first_try_after)
     }
 
     fn waiting_plan(&self) -> WaitingPlan {

@@ -80,6 +80,26 @@ pub fn read(
     Ok(reading)
 }
 
+/// What to ask for when only a foreign system told of the call.
+pub fn expected(call: &CallFacts, first_try_after: Duration) -> Vec<Announced> {
+    let call_id = &call.provider_call_id;
+    if call_id.is_empty() || call_id.len() > LONGEST_ID {
+        return Vec::new();
+    }
+    vec![Announced {
+        provider_call_id: call_id.clone(),
+        provider_recording_id: Some(call_id.clone()),
+        aliases: vec![call_id.clone()],
+        part: Part::Mixed,
+        handle: json!({ "call_ids": [call_id] }),
+        clocks: Clocks {
+            ready_after: call.ended_at.map(|end| end.plus(first_try_after)),
+            ..Clocks::default()
+        },
+        ..Announced::default()
+    }]
+}
+
 /// The vendor's clock starts at the call's end, or at arrival while that is unknown.
 fn gone_at(
     ended: Option<Timestamp>,

@@ -64,7 +64,6 @@ pub struct Settings {
     pub retry_plan: Vec<Duration>,
     pub url_ttl: Duration,
     pub ready_deadline: Duration,
-    pub requests_per_second: f64,
     pub ack_code_as_string: bool,
     pub fields: Fields,
     pub actions: Actions,
@@ -209,7 +208,6 @@ struct Written {
     retry_plan: Option<Vec<Span>>,
     url_ttl: Option<Span>,
     ready_deadline: Option<Span>,
-    requests_per_second: Option<f64>,
     #[serde(default)]
     ack_code_as_string: bool,
     #[serde(default)]
@@ -257,7 +255,6 @@ impl Settings {
             ),
             url_ttl: or(written.url_ttl, minutes(25)),
             ready_deadline: or(written.ready_deadline, minutes(24 * 60)),
-            requests_per_second: written.requests_per_second.unwrap_or(2.0),
             ack_code_as_string: written.ack_code_as_string,
             fields: written.fields,
             actions: written.actions,
@@ -284,13 +281,6 @@ impl Settings {
                 "app_token",
                 "it is empty",
                 "write the token that the vendor issued",
-            );
-        }
-        if !(0.001..=10_000.0).contains(&self.requests_per_second) {
-            return wrong(
-                "requests_per_second",
-                "it is not between 0.001 and 10000",
-                "write how many questions the vendor may be asked each second, like 2",
             );
         }
         if self.retry_plan.is_empty() || self.retry_plan.contains(&Duration::ZERO) {

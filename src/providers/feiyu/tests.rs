@@ -23,10 +23,7 @@ fn built(keys: &str) -> Result<Arc<dyn Provider>, SettingsError> {
     let table: toml::Table = keys.parse().unwrap();
     let (common, own) = CommonSettings::split("feiyu-main", &FeiyuKind.defaults(), table)?;
     let clock = ManualClock::at(Timestamp::from_ms(ARRIVED));
-    let ctx = BuildContext {
-        client: Arc::new(GuardedClient::new(clock.clone())),
-        clock,
-    };
+    let ctx = BuildContext::local(Arc::new(GuardedClient::new(clock.clone())), clock);
     FeiyuKind.build(common, own, &ctx)
 }
 

@@ -12,8 +12,9 @@ use super::dice::Dice;
 use super::house::{self, Call, House};
 use super::ledger::LedgerLine;
 use super::plan::{Ending, Mishap, Plan};
+use super::vendor::Simulated;
 use super::wire::{Reply, Request};
-use super::{files, sign, text, voices};
+use super::{Error, files, sign, text, voices};
 
 const BUCKET: &str = "callcenter-rec";
 const OBJECTS: &str = "/Freeswitch_RU_";
@@ -211,4 +212,27 @@ fn fault(status: StatusCode, code: &str, message: &str, more: &str) -> Reply {
          </Error>\n"
     );
     Reply::new(status, "application/xml", body)
+}
+
+#[async_trait::async_trait]
+impl Simulated for Aliyun {
+    fn config_block(&self) -> String {
+        Aliyun::config_block(self)
+    }
+
+    async fn answer(&self, request: &Request) -> Reply {
+        Aliyun::answer(self, request)
+    }
+
+    async fn make_calls(&self, plans: Vec<Plan>) -> Result<(), Error> {
+        Aliyun::make_calls(self, plans).await
+    }
+
+    fn call_id_of(&self, index: u64) -> String {
+        Aliyun::call_id_of(self, index)
+    }
+
+    fn recall(&self, index: u64, line: &LedgerLine) {
+        Aliyun::recall(self, index, line);
+    }
 }

@@ -15,8 +15,9 @@ use super::files;
 use super::house::{self, Call, House};
 use super::ledger::LedgerLine;
 use super::plan::{Ending, Mishap, Plan};
+use super::vendor::Simulated;
 use super::wire::{Reply, Request};
-use super::{Profile, sign, text, voices};
+use super::{Error, Profile, sign, text, voices};
 
 const RECORD_URL: &str = "/api/getRecordDownUrl";
 const CALL_HISTORY: &str = "/api/fetchCallHistory";
@@ -361,5 +362,28 @@ impl Feiyu {
             },
             ended_ms,
         );
+    }
+}
+
+#[async_trait::async_trait]
+impl Simulated for Feiyu {
+    fn config_block(&self) -> String {
+        Feiyu::config_block(self)
+    }
+
+    async fn answer(&self, request: &Request) -> Reply {
+        Feiyu::answer(self, request)
+    }
+
+    async fn make_calls(&self, plans: Vec<Plan>) -> Result<(), Error> {
+        Feiyu::make_calls(self, plans).await
+    }
+
+    fn call_id_of(&self, index: u64) -> String {
+        Feiyu::call_id_of(self, index)
+    }
+
+    fn recall(&self, index: u64, line: &LedgerLine) {
+        Feiyu::recall(self, index, line);
     }
 }

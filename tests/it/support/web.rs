@@ -47,10 +47,8 @@ pub fn sources(clock: &Arc<ManualClock>) -> Sources {
     let build = |name: &str, kind: &str, keys: &str| -> Arc<dyn Provider> {
         let defaults = registry::find(name, kind).unwrap().defaults();
         let (common, own) = CommonSettings::split(name, &defaults, keys.parse().unwrap()).unwrap();
-        let context = BuildContext {
-            client: Arc::new(GuardedClient::new(clock.clone())),
-            clock: clock.clone(),
-        };
+        let context =
+            BuildContext::local(Arc::new(GuardedClient::new(clock.clone())), clock.clone());
         registry::build(kind, common, own, &context).unwrap()
     };
     Sources::new([

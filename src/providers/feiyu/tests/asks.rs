@@ -110,9 +110,6 @@ async fn each_leg_is_asked_for_until_one_is_ready() {
         Located::Gone { code: code("7") }
     );
 
-    let busy = locate(&["busy", "ready"]).await.unwrap_err();
-    assert_eq!(busy.kind, ProviderErrorKind::Throttled);
-    assert_eq!(busy.advice, RetryAdvice::After(Duration::from_secs(30)));
     let refused = locate(&["no"]).await.unwrap_err();
     assert_eq!(refused.kind, ProviderErrorKind::CredentialsRefused);
     assert!(
@@ -122,6 +119,10 @@ async fn each_leg_is_asked_for_until_one_is_ready() {
     let page = locate(&["page"]).await.unwrap_err();
     assert_eq!(page.kind, ProviderErrorKind::Unreachable);
     assert!(!format!("{refused} {page:?}").contains(APP_TOKEN));
+    // Last: from here on the source keeps still.
+    let busy = locate(&["busy", "ready"]).await.unwrap_err();
+    assert_eq!(busy.kind, ProviderErrorKind::Throttled);
+    assert_eq!(busy.advice, RetryAdvice::After(Duration::from_secs(30)));
 
     let asked = vendor.asked.lock().unwrap().clone();
     let au = push::signature(&settings(APP_ID, APP_TOKEN, "v2_au"), &ARRIVED.to_string());

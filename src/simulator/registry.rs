@@ -1,0 +1,67 @@
+//! The vendors that can be simulated: a line in each list below.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::house::House;
+use super::plan::Mishap;
+use super::vendor::{Manners, Simulated};
+use super::{Error, aliyun, feiyu};
+
+/// A vendor that can be simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VendorKind {
+    Feiyu,
+    Aliyun,
+}
+
+impl VendorKind {
+    pub const ALL: &'static [Self] = &[Self::Feiyu, Self::Aliyun];
+
+    /// The name on the command line, and the `kind` of the source it plays.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Feiyu => "feiyu",
+            Self::Aliyun => "aliyun",
+        }
+    }
+
+    pub(super) fn build(self, house: Arc<House>) -> Arc<dyn Simulated> {
+        match self {
+            Self::Feiyu => Arc::new(feiyu::Feiyu::new(house)),
+            Self::Aliyun => Arc::new(aliyun::Aliyun::new(house)),
+        }
+    }
+
+    pub(super) fn manners(self) -> Manners {
+        match self {
+            Self::Feiyu => Manners {
+                failures: &[Mishap::Gone, Mishap::NeverRecorded, Mishap::Unannounced],
+                never: &[],
+                expired_is_lost: false,
+            },
+            Self::Aliyun => Manners {
+                failures: &[Mishap::Unannounced, Mishap::Gone, Mishap::LinkExpired],
+                never: &[Mishap::NeverRecorded],
+                expired_is_lost: true,
+            },
+        }
+    }
+}
+
+/// All names, for messages.
+pub(super) fn names() -> String {
+    let names: Vec<&str> = VendorKind::ALL.iter().map(|kind| kind.name()).collect();
+    names.join(", ")
+}
+
+impl FromStr for VendorKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let found = Self::ALL.iter().find(|kind| kind.name() == name);
+        found
+            .copied()
+            .ok_or_else(|| Error::UnknownVendor(name.to_owned()))
+    }
+}
