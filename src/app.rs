@@ -18,6 +18,7 @@ use crate::pipeline::handoff::Tools;
 use crate::pipeline::intake::Intake;
 use crate::providers::contract::BuildContext;
 use crate::providers::http::GuardedClient;
+use crate::providers::pace::SharedPace;
 use crate::providers::registry;
 use crate::providers::sources::Sources;
 use crate::spool::Spool;
@@ -27,6 +28,7 @@ use crate::web::serve::{Addresses, Listeners};
 use crate::web::state::WebState;
 use crate::worker::crew;
 use crate::worker::instance::Instance;
+use crate::worker::pace::DatabasePace;
 use crate::worker::schedule::{Chore, Scheduled};
 
 /// Which loops a process runs.
@@ -91,6 +93,8 @@ pub struct House {
     pub archive: Arc<dyn Archive>,
     pub sources: Sources,
     pub client: Arc<GuardedClient>,
+    /// What the sources may ask, shared with every process on this database.
+    pub pace: SharedPace,
 }
 
 impl House {
@@ -115,7 +119,8 @@ impl House {
                 )
             })?;
         let client = Arc::new(GuardedClient::new(clock.clone()));
-        let sources = open_sources(&config, &client, &clock)?;
+        let pace = shared_pace(&db, &clock);
+        let sources = open_sources(&config, &client, &clock, &pace)?;
         Ok(Self {
             config: Arc::new(config),
             clock,
@@ -123,6 +128,7 @@ impl House {
             archive,
             sources,
             client,
+            pace,
         })
     }
 
@@ -197,12 +203,21 @@ pub async fn open_database_for_migration(
         .map_err(database)
 }
 
+/// The budgets of the sources, as all processes on this database share them.
+pub fn shared_pace(db: &Database, clock: &SharedClock) -> SharedPace {
+    Arc::new(DatabasePace::new(db.clone(), clock.clone()))
+}
+
 pub fn open_sources(
     config: &Config,
     client: &Arc<GuardedClient>,
     clock: &SharedClock,
+    pace: &SharedPace,
 ) -> Result<Sources, OpenError> {
-    let context = BuildContext::local(client.clone(), clock.clone());
+    let context = BuildContext {
+        pace: pace.clone(),
+        ..BuildContext::local(client.clone(), clock.clone())
+    };
     let providers = config
         .sources
         .iter()

@@ -11,6 +11,7 @@ pub mod door_counter;
 pub mod installation;
 pub mod notice;
 pub mod notice_link;
+pub mod pace;
 pub mod recording;
 pub mod recording_alias;
 pub mod recording_event;

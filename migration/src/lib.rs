@@ -8,6 +8,7 @@ mod m0001_notices;
 mod m0002_calls;
 mod m0003_recordings;
 mod m0004_house;
+mod m0005_pace;
 
 use sea_orm_migration::MigrationTrait;
 pub use sea_orm_migration::MigratorTrait;
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_calls::Step),
             Box::new(m0003_recordings::Step),
             Box::new(m0004_house::Step),
+            Box::new(m0005_pace::Step),
         ]
     }
 }

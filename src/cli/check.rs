@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::domain::clock::{SharedClock, SystemClock};
 use crate::providers::contract::{Finding, Severity};
 use crate::providers::http::GuardedClient;
+use crate::providers::pace::LocalPace;
 
 use super::{Failure, Global, Out, exit};
 
@@ -232,7 +233,12 @@ impl Doctor {
 
     async fn sources(&mut self, config: &Config, clock: &SharedClock) -> Result<(), Failure> {
         let client = Arc::new(GuardedClient::new(clock.clone()));
-        let sources = app::open_sources(config, &client, clock)?;
+        // A database that is away is told of elsewhere; the sources are looked at all the same.
+        let pace = match app::open_database_for_migration(config, clock).await {
+            Ok(db) => app::shared_pace(&db, clock),
+            Err(_) => LocalPace::shared(),
+        };
+        let sources = app::open_sources(config, &client, clock, &pace)?;
         for (name, provider) in sources.snapshot().iter() {
             let begun = Instant::now();
             let findings = provider.check().await;

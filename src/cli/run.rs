@@ -67,7 +67,7 @@ fn reload(global: &Global, house: &House) {
     let again = Config::load(global.config.as_deref())
         .map_err(|error| error.to_string())
         .and_then(|config| {
-            app::open_sources(&config, &house.client, &house.clock)
+            app::open_sources(&config, &house.client, &house.clock, &house.pace)
                 .map_err(|error| error.to_string())
         });
     match again {

@@ -3,6 +3,7 @@
 use crate::domain::clock::SystemClock;
 use crate::jobs::sources::{SourceView, views};
 use crate::providers::http::GuardedClient;
+use crate::providers::pace::LocalPace;
 
 use super::{Failure, Global, Out, exit};
 
@@ -10,7 +11,7 @@ pub async fn run(global: &Global, out: &Out) -> Result<u8, Failure> {
     let config = super::run::load(global)?;
     let clock: crate::domain::clock::SharedClock = std::sync::Arc::new(SystemClock);
     let client = std::sync::Arc::new(GuardedClient::new(clock.clone()));
-    let sources = crate::app::open_sources(&config, &client, &clock)?;
+    let sources = crate::app::open_sources(&config, &client, &clock, &LocalPace::shared())?;
     let base = config.server.public_base();
     let views = views(&sources, &base);
     if views.is_empty() {

@@ -16,7 +16,7 @@ pub async fn run(global: &Global, out: &Out) -> Result<u8, Failure> {
     let clock: SharedClock = Arc::new(SystemClock);
     let db = app::open_database(&config, &clock).await?;
     let client = Arc::new(GuardedClient::new(clock.clone()));
-    let sources = app::open_sources(&config, &client, &clock)?;
+    let sources = app::open_sources(&config, &client, &clock, &app::shared_pace(&db, &clock))?;
     let spool = Spool::open(&config.spool, &config.base_dir)
         .await
         .map_err(|error| {

@@ -14,6 +14,7 @@ mod installation;
 pub mod lease;
 pub mod notices;
 mod objects;
+pub mod pace;
 pub mod readings;
 pub mod rebuild;
 pub mod recordings;

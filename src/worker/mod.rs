@@ -3,5 +3,6 @@
 pub mod crew;
 pub mod instance;
 pub mod lease_loop;
+pub mod pace;
 pub mod schedule;
 pub mod settings;

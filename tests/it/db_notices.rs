@@ -242,6 +242,7 @@ fn the_schema_equals_the_entities() {
             installation,
             notice,
             notice_link,
+            pace,
             recording,
             recording_alias,
             recording_event,

@@ -11,6 +11,7 @@ mod db;
 mod db_find;
 mod db_full;
 mod db_notices;
+mod db_pace;
 mod db_readings;
 mod db_work;
 mod decoder;
