@@ -59,6 +59,8 @@ pub struct Model {
     pub manifest_due: bool,
     pub recheck_at_ms: Option<i64>,
     pub recheck_planned: bool,
+    /// The vendor's own word; without it `gone_at_ms` follows the call and the source's `provider_keeps`.
+    pub gone_told_ms: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -9,6 +9,7 @@ mod m0002_calls;
 mod m0003_recordings;
 mod m0004_house;
 mod m0005_pace;
+mod m0006_gone_told;
 
 use sea_orm_migration::MigrationTrait;
 pub use sea_orm_migration::MigratorTrait;
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_recordings::Step),
             Box::new(m0004_house::Step),
             Box::new(m0005_pace::Step),
+            Box::new(m0006_gone_told::Step),
         ]
     }
 }

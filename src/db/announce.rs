@@ -4,6 +4,7 @@ use sea_orm::{DatabaseTransaction, Value};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
+use crate::domain::call::CallFacts;
 use crate::domain::clock::Timestamp;
 use crate::domain::deadlines::WorkClass;
 use crate::domain::ids::new_id;
@@ -190,13 +191,9 @@ fn fresh(context: &Context<'_>, call: &Merged, announced: &Announced) -> Row {
     let origin = &context.origin;
     let now = origin.now;
     let class = announced.class.unwrap_or(WorkClass::Live);
-    let ended = call.facts.ended_at.or(call.facts.started_at);
-    let kept_until = context
-        .source
-        .provider_keeps_ms
-        .map(|keeps| ended.unwrap_or(origin.arrived_at).plus_ms(keeps));
     let mut clocks = announced.clocks;
-    clocks.gone_at = clocks.gone_at.or(kept_until);
+    let told = clocks.gone_at;
+    clocks.gone_at = told.or_else(|| kept_until(context, &call.facts, origin.arrived_at));
     if let Some(link) = &announced.link {
         clocks.link_until = link.until.or(clocks.link_until);
     }
@@ -239,7 +236,11 @@ fn fresh(context: &Context<'_>, call: &Merged, announced: &Announced) -> Row {
         folder: None,
         facts_version: 1,
         work_class: Some(class as i64),
-        available_at_ms: clocks.ready_after.map_or(now, |ready| ready.max(now)).ms(),
+        available_at_ms: first_try(
+            now,
+            rows::ms(clocks.ready_after),
+            clocks.deadline(origin.arrived_at, context.source.link_renewable),
+        ),
         lease_token: 0,
         lease_owner: None,
         attempts: 0,
@@ -252,7 +253,70 @@ fn fresh(context: &Context<'_>, call: &Merged, announced: &Announced) -> Row {
         manifest_due: false,
         recheck_at_ms: None,
         recheck_planned: false,
+        gone_told_ms: rows::ms(told),
     }
+}
+
+/// When the vendor deletes what belongs to this call, by the source's `provider_keeps`.
+///
+/// Counted from the call's end as all its notices together tell it. One notice alone proves little (some
+/// vendors sign no field of a CDR), so what seems to be over already is still tried for a while.
+fn kept_until(context: &Context<'_>, call: &CallFacts, arrived_at: Timestamp) -> Option<Timestamp> {
+    const LEAST_MS: i64 = 24 * 3600 * 1000;
+    let keeps = context.source.provider_keeps_ms?;
+    let ended = call.ended_at.or(call.started_at).unwrap_or(arrived_at);
+    let least = arrived_at.plus_ms(LEAST_MS.min(keeps / 10));
+    Some(ended.plus_ms(keeps).max(least))
+}
+
+/// The first try: when the file should be ready, but never so late that a wrong time in a notice lets the
+/// recording sleep past its deadline.
+fn first_try(now: Timestamp, ready_after_ms: Option<i64>, deadline: Timestamp) -> i64 {
+    let ready = ready_after_ms.unwrap_or(now.ms()).max(now.ms());
+    let left = deadline.since_ms(now);
+    if left > 0 && ready >= deadline.ms() {
+        now.ms() + left / 2
+    } else {
+        ready
+    }
+}
+
+/// The call's end became known or moved: the clocks of what is not archived yet follow it.
+pub(super) async fn clocks_follow(
+    txn: &DatabaseTransaction,
+    context: &Context<'_>,
+    call: &Merged,
+) -> Result<(), DbError> {
+    if context.source.provider_keeps_ms.is_none() {
+        return Ok(());
+    }
+    let waiting: Vec<Row> = models(
+        txn,
+        format!(
+            "select * from recording where call_id = $1 and archived_at_ms is null \
+             and gone_told_ms is null order by recording_id{}",
+            for_update(txn)
+        ),
+        vals![call.call_id],
+    )
+    .await?;
+    for mut row in waiting {
+        let arrived = Timestamp::from_ms(row.arrived_at_ms);
+        let before = (row.gone_at_ms, row.deadline_at_ms);
+        row.gone_at_ms = rows::ms(kept_until(context, &call.facts, arrived));
+        row.deadline_at_ms = rows::clocks(&row)
+            .deadline(arrived, row.link_renewable)
+            .ms();
+        if before != (row.gone_at_ms, row.deadline_at_ms) {
+            exec(
+                txn,
+                "update recording set gone_at_ms = $2, deadline_at_ms = $3 where recording_id = $1",
+                vals![row.recording_id, row.gone_at_ms, row.deadline_at_ms],
+            )
+            .await?;
+        }
+    }
+    Ok(())
 }
 
 async fn insert(
@@ -272,9 +336,10 @@ pub(super) async fn write_new(txn: &DatabaseTransaction, row: &Row) -> Result<()
         "insert into recording (recording_id, call_id, source, kind, provider_recording_id, part, handle, \
          link_url, link_url_until_ms, link_renewable, ready_after_ms, link_until_ms, gone_at_ms, \
          deadline_at_ms, arrived_at_ms, at_ms, found_by, confirmed_at_ms, archived_at_ms, state, \
-         state_since_ms, notes, folder, facts_version, work_class, available_at_ms, access_due, manifest_due) \
+         state_since_ms, notes, folder, facts_version, work_class, available_at_ms, access_due, manifest_due, \
+         gone_told_ms) \
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
-         $21, $22, $23, $24, $25, $26, $27, $28)",
+         $21, $22, $23, $24, $25, $26, $27, $28, $29)",
         vals![
             row.recording_id,
             row.call_id,
@@ -303,7 +368,8 @@ pub(super) async fn write_new(txn: &DatabaseTransaction, row: &Row) -> Result<()
             row.work_class,
             row.available_at_ms,
             row.access_due,
-            row.manifest_due
+            row.manifest_due,
+            row.gone_told_ms
         ],
     )
     .await?;
@@ -340,14 +406,13 @@ fn add(row: &mut Row, context: &Context<'_>, announced: &Announced) -> Result<()
                 row.link_until_ms = row.link_until_ms.max(rows::ms(announced.clocks.link_until));
             }
         }
-        row.ready_after_ms = row
-            .ready_after_ms
-            .max(rows::ms(announced.clocks.ready_after));
+        // The earlier of two: asking too early costs a question, a wrong late one would cost the recording.
+        row.ready_after_ms = earlier(row.ready_after_ms, rows::ms(announced.clocks.ready_after));
     }
-    row.gone_at_ms = match (row.gone_at_ms, rows::ms(announced.clocks.gone_at)) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    };
+    if let Some(told) = announced.clocks.gone_at {
+        row.gone_told_ms = earlier(row.gone_told_ms, Some(told.ms()));
+        row.gone_at_ms = row.gone_told_ms;
+    }
     if announced.confirmed && !archived {
         let at = origin.arrived_at.ms();
         row.confirmed_at_ms = Some(row.confirmed_at_ms.map_or(at, |known| known.min(at)));
@@ -356,6 +421,10 @@ fn add(row: &mut Row, context: &Context<'_>, announced: &Announced) -> Result<()
         .deadline(Timestamp::from_ms(row.arrived_at_ms), row.link_renewable)
         .ms();
     Ok(())
+}
+
+fn earlier(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    [a, b].into_iter().flatten().min()
 }
 
 /// Decides what follows from the change, and writes the row when there is one.
@@ -379,9 +448,8 @@ async fn update(
     }
     let state = rows::state(&row.state)?;
     let after = step(state, Event::Announced)?;
-    let ready = row
-        .ready_after_ms
-        .map_or(now.ms(), |ready| ready.max(now.ms()));
+    let deadline = Timestamp::from_ms(row.deadline_at_ms);
+    let ready = first_try(now, row.ready_after_ms, deadline);
     let class = announced.class.unwrap_or(WorkClass::Live) as i64;
     if after != state {
         // Given up, and the vendor shows a new sign of life.
@@ -394,7 +462,9 @@ async fn update(
     } else if matches!(state, State::Pending | State::Staged) {
         // Live beats backfill. Forward only: a plan that the vendor confirmed is never put off.
         row.work_class = Some(row.work_class.map_or(class, |before| before.min(class)));
-        if announced.ready_now && !is_leased(&row, now) && ready < row.available_at_ms {
+        let untried = row.attempts == 0 && row.not_ready_tries == 0 && row.failures == 0;
+        if (announced.ready_now || untried) && !is_leased(&row, now) && ready < row.available_at_ms
+        {
             row.available_at_ms = ready;
         }
     } else if state == State::Archived && facts_changed {
@@ -409,7 +479,8 @@ async fn update(
          link_url = $6, link_url_until_ms = $7, ready_after_ms = $8, link_until_ms = $9, \
          gone_at_ms = $10, deadline_at_ms = $11, arrived_at_ms = $12, confirmed_at_ms = $13, \
          state = $14, state_since_ms = $15, reason = $16, evidence = $17, facts_version = $18, \
-         work_class = $19, available_at_ms = $20, manifest_due = $21 where recording_id = $1",
+         work_class = $19, available_at_ms = $20, manifest_due = $21, gone_told_ms = $22 \
+         where recording_id = $1",
         vals![
             row.recording_id,
             row.call_id,
@@ -431,7 +502,8 @@ async fn update(
             row.facts_version,
             row.work_class,
             row.available_at_ms,
-            row.manifest_due
+            row.manifest_due,
+            row.gone_told_ms
         ],
     )
     .await?;

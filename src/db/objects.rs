@@ -24,6 +24,13 @@ use super::sql::{all, exec, list, models, one, vals};
 /// How long after publishing a short recording is fetched once more.
 const RECHECK_AFTER_MS: i64 = 6 * 3600 * 1000;
 
+/// Short, or nothing that a decoder knows: the vendor may have handed out a file that was not finished.
+fn deserves_a_second_look(notes: &[String]) -> bool {
+    notes
+        .iter()
+        .any(|code| code == note::SHORT || code == note::UNDECODABLE)
+}
+
 impl Database {
     /// Whole recordings by id; ids that do not exist are left out.
     pub(super) async fn load_many(
@@ -284,13 +291,23 @@ impl Database {
         &self,
         lease: &Lease,
         notes: &[String],
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Result<(), DbError> {
+        // Found only by decoding what is archived already: worth a second look as well.
         let touched = exec(
             self.writer(),
-            "update recording set notes = $3 \
+            "update recording set notes = $3, \
+             recheck_at_ms = case when $4 and archived_at_ms is not null and not recheck_planned \
+             then $5 else recheck_at_ms end, \
+             recheck_planned = case when $4 and archived_at_ms is not null then $4 else recheck_planned end \
              where recording_id = $1 and lease_token = $2 and lease_owner is not null",
-            vals![lease.recording_id, lease.token, rows::text(&notes)],
+            vals![
+                lease.recording_id,
+                lease.token,
+                rows::text(&notes),
+                deserves_a_second_look(notes),
+                now.plus_ms(RECHECK_AFTER_MS).ms()
+            ],
         )
         .await?;
         super::lease::held(touched)
@@ -338,7 +355,7 @@ impl Database {
             now,
         )
         .await?;
-        let recheck = notes.iter().any(|n| n == note::SHORT) && !row.recheck_planned;
+        let recheck = deserves_a_second_look(notes) && !row.recheck_planned;
         exec(
             &txn,
             "update recording set state = $3, state_since_ms = $4, archived_at_ms = $4, \
@@ -368,7 +385,19 @@ impl Database {
         Ok(())
     }
 
-    /// The second look at a short recording was taken.
+    /// The second look could not be taken now.
+    pub async fn recheck_later(&self, lease: &Lease, at: Timestamp) -> Result<(), DbError> {
+        let touched = exec(
+            self.writer(),
+            "update recording set recheck_at_ms = $3 \
+             where recording_id = $1 and lease_token = $2 and lease_owner is not null",
+            vals![lease.recording_id, lease.token, at.ms()],
+        )
+        .await?;
+        super::lease::held(touched)
+    }
+
+    /// The second look at a recording was taken.
     pub async fn recheck_done(&self, lease: &Lease, _now: Timestamp) -> Result<(), DbError> {
         let touched = exec(
             self.writer(),

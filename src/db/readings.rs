@@ -112,6 +112,7 @@ impl Database {
             applied.recordings_new += u32::from(expect(&txn, &context, call).await?);
             if call.changed {
                 applied.calls += 1;
+                announce::clocks_follow(&txn, &context, call).await?;
                 announce::facts_changed(&txn, call.call_id, now).await?;
             }
         }

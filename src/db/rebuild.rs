@@ -136,6 +136,7 @@ fn row_of(manifest: &Manifest, call: &Merged, now: Timestamp) -> entity::recordi
         ready_after_ms: rows::ms(told.clocks.ready_after),
         link_until_ms: rows::ms(told.clocks.link_until),
         gone_at_ms: rows::ms(told.clocks.gone_at),
+        gone_told_ms: None,
         deadline_at_ms: told.clocks.deadline(told.arrived_at, false).ms(),
         arrived_at_ms: told.arrived_at.ms(),
         at_ms: call.at_ms,

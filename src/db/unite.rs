@@ -36,10 +36,11 @@ pub(super) fn absorb(row: &mut Row, other: &Row) -> Result<(), DbError> {
         row.link_url_until_ms = other.link_url_until_ms;
         row.link_until_ms = other.link_until_ms.or(row.link_until_ms);
     }
-    row.gone_at_ms = [row.gone_at_ms, other.gone_at_ms]
+    row.gone_told_ms = [row.gone_told_ms, other.gone_told_ms]
         .into_iter()
         .flatten()
         .min();
+    row.gone_at_ms = row.gone_told_ms.or(row.gone_at_ms).or(other.gone_at_ms);
     row.confirmed_at_ms = [row.confirmed_at_ms, other.confirmed_at_ms]
         .into_iter()
         .flatten()

@@ -35,6 +35,8 @@ pub enum NotARecording {
     Html,
     Xml,
     Json,
+    /// Plain text of another kind: an error in words.
+    Text,
 }
 
 impl NotARecording {
@@ -45,6 +47,7 @@ impl NotARecording {
             Self::Html => "html_instead_of_audio",
             Self::Xml => "xml_instead_of_audio",
             Self::Json => "json_instead_of_audio",
+            Self::Text => "text_instead_of_audio",
         }
     }
 }

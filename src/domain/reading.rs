@@ -19,6 +19,44 @@ pub struct Reading {
     pub unreadable: Vec<String>,
 }
 
+/// No notice tells of a call that ends later than this after the notice came, whatever the clocks.
+const LATEST_AHEAD_MS: i64 = 24 * 3600 * 1000;
+/// Where `CallFacts::custom` names the times that were not believed.
+const NOT_BELIEVED: &str = "times_not_believed";
+
+impl Reading {
+    /// Takes times out that lie further ahead of the notice's arrival than any clock can be off: a recording
+    /// that waits for such a moment would wait past its deletion. What was told stays in the notice.
+    pub fn drop_future_times(&mut self, arrived_at: Timestamp) {
+        let latest = arrived_at.plus_ms(LATEST_AHEAD_MS);
+        for call in &mut self.calls {
+            let mut dropped = Vec::new();
+            let mut judge = |name: &str, at: &mut Option<Timestamp>| {
+                if at.is_some_and(|at| at > latest) {
+                    *at = None;
+                    dropped.push(Value::from(name));
+                }
+            };
+            judge("started_at", &mut call.started_at);
+            judge("answered_at", &mut call.answered_at);
+            judge("ended_at", &mut call.ended_at);
+            for leg in &mut call.legs {
+                judge("leg.started_at", &mut leg.started_at);
+                judge("leg.answered_at", &mut leg.answered_at);
+                judge("leg.ended_at", &mut leg.ended_at);
+            }
+            if !dropped.is_empty() {
+                call.custom
+                    .insert(NOT_BELIEVED.to_owned(), Value::Array(dropped));
+            }
+        }
+        for recording in &mut self.recordings {
+            let ready = &mut recording.clocks.ready_after;
+            *ready = ready.map(|ready| ready.min(latest));
+        }
+    }
+}
+
 /// A recording that a notice announces, or that its CDR says should exist.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Announced {
@@ -87,6 +125,34 @@ pub fn mask_addresses(value: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_that_ends_in_ten_years_makes_nobody_wait() {
+        let at = Timestamp::from_ms;
+        let mut call = CallFacts::new("c");
+        call.started_at = Some(at(-60_000));
+        call.ended_at = Some(at(10 * 365 * LATEST_AHEAD_MS));
+        let mut reading = Reading {
+            recordings: vec![Announced {
+                clocks: Clocks {
+                    ready_after: call.ended_at,
+                    ..Clocks::default()
+                },
+                ..Announced::default()
+            }],
+            calls: vec![call],
+            ..Reading::default()
+        };
+        reading.drop_future_times(at(0));
+        let call = &reading.calls[0];
+        assert_eq!((call.started_at, call.ended_at), (Some(at(-60_000)), None));
+        assert_eq!(call.custom[NOT_BELIEVED], serde_json::json!(["ended_at"]));
+        let ready = reading.recordings[0].clocks.ready_after;
+        assert_eq!(ready, Some(at(LATEST_AHEAD_MS)));
+        let before = reading.clone();
+        reading.drop_future_times(at(0));
+        assert_eq!(reading, before);
+    }
 
     #[test]
     fn a_signed_address_is_shown_without_its_signature() {

@@ -88,9 +88,7 @@ async fn name_the_hosts(
             .collect();
         let known = hosts.len();
         for (_, address) in waiting.iter().filter(|(name, _)| *name == source) {
-            let host = url::Url::parse(address)
-                .ok()
-                .and_then(|url| url.host_str().map(str::to_owned));
+            let host = url::Url::parse(address).ok().and_then(|url| offered(&url));
             if let Some(host) = host.filter(|host| !hosts.contains(host)) {
                 hosts.push(host);
             }
@@ -102,6 +100,20 @@ async fn name_the_hosts(
         }
     }
     Ok(())
+}
+
+/// A host that may be offered for pasting: a name. Numbers and this machine's own names are how a forged
+/// notice would have us open the way into a private network.
+fn offered(url: &url::Url) -> Option<String> {
+    let Some(url::Host::Domain(name)) = url.host() else {
+        return None;
+    };
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let is_local = name == "localhost"
+        || [".localhost", ".local", ".internal", ".lan", ".home.arpa"]
+            .iter()
+            .any(|end| name.ends_with(end));
+    (!is_local && name.contains('.')).then_some(name)
 }
 
 fn unconfigured(source: &str, count: u64, since: Option<Timestamp>) -> Alarm {

@@ -13,11 +13,16 @@ pub fn sniff(prefix: &[u8]) -> Sniffed {
             NotARecording::Html => ("bin", "text/html"),
             NotARecording::Xml => ("bin", "application/xml"),
             NotARecording::Json => ("bin", "application/json"),
+            NotARecording::Text => ("bin", "text/plain"),
         };
         return sniffed(ext, mime, SniffClass::NotARecording(not));
     }
     match container(prefix) {
         Some((ext, mime)) => sniffed(ext, mime, SniffClass::Audio),
+        None if is_prose(prefix) => {
+            let class = SniffClass::NotARecording(NotARecording::Text);
+            sniffed("bin", "text/plain", class)
+        }
         None => sniffed("bin", "application/octet-stream", SniffClass::Unknown),
     }
 }
@@ -183,6 +188,21 @@ fn not_a_recording(prefix: &[u8]) -> Option<NotARecording> {
     }
 }
 
+/// Words in UTF-8 from the first to the last byte in sight. No sound is: sampled speech is no valid UTF-8
+/// for long, and every container has control bytes. A playlist names sounds and is none of these.
+fn is_prose(prefix: &[u8]) -> bool {
+    let cut = match std::str::from_utf8(prefix) {
+        Ok(text) => text,
+        // The prefix may end within a character.
+        Err(e) if e.error_len().is_none() => {
+            std::str::from_utf8(&prefix[..e.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => return false,
+    };
+    let printable = |c: char| !c.is_control() || matches!(c, '\t' | '\n' | '\r' | '\u{c}');
+    !cut.is_empty() && cut.chars().all(printable) && !cut.starts_with("#EXTM3U")
+}
+
 /// `bytes` as 8-bit text without its byte order mark and leading blanks; UTF-16 loses its zero bytes.
 fn unspace(bytes: &[u8]) -> Vec<u8> {
     let text: Vec<u8> = match bytes {
@@ -221,7 +241,7 @@ mod tests {
 
     #[test]
     fn error_pages_are_not_recordings() {
-        use NotARecording::{Empty, Html, Json, Xml};
+        use NotARecording::{Empty, Html, Json, Text, Xml};
         let cases: &[(&[u8], NotARecording)] = &[
             (b"", Empty),
             (b" \r\n\t ", Empty),
@@ -242,6 +262,9 @@ mod tests {
             (b"[]", Json),
             (b"[{\"a\":1}]", Json),
             (b"{\"msg\":\"\xB2\xBB\xB4\xE6\xD4\xDA\"}", Json), // GBK, not UTF-8
+            (b"Not Found", Text),
+            (b"[error] no such file", Text),
+            ("\u{8bf7}\u{6c42}\u{8d85}\u{65f6}".as_bytes(), Text),
         ];
         for (bytes, expected) in cases {
             let seen = class(bytes);
@@ -257,7 +280,9 @@ mod tests {
             bytes.extend([0x00, 0x01, 0xFF, 0x7F].repeat(100));
             assert_eq!(class(&bytes), SniffClass::Unknown);
         }
-        assert_eq!(class(b"Not Found"), SniffClass::Unknown);
+        // A playlist names sounds; silence in mu-law is no text.
+        assert_eq!(class(b"#EXTM3U\n#EXT-X-VERSION:3\n"), SniffClass::Unknown);
+        assert_eq!(class(&[0xFF; 4096]), SniffClass::Unknown);
     }
 
     #[test]

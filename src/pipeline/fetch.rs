@@ -32,6 +32,8 @@ pub async fn fetch(
     let policy = GuardPolicy::from(provider.common());
     let limits = Limits::media(provider.common().max_recording_bytes);
     let mut resume: Option<ResumeFrom> = None;
+    // The length that the whole file had at the first answer; another one is another file.
+    let mut whole: Option<u64> = None;
     let mut plain_http = false;
     let mut server_away = false;
     for attempt in 0..=RESUMES {
@@ -47,12 +49,24 @@ pub async fn fetch(
             .await
             .map_err(|error| fetch_failed(row, &error))?;
         plain_http |= response.plain_http;
+        let packed = response
+            .content_encoding
+            .clone()
+            .filter(|coding| is_compression(coding));
         let validator = response.validator();
         match response.status {
-            200 => scratch.restart().await?,
-            206 if continues(&response, scratch.written()) => {}
+            200 => {
+                scratch.restart().await?;
+                whole = response.content_length;
+            }
+            206 if continues(
+                response.content_range,
+                validator.as_deref(),
+                resume.as_ref(),
+                whole,
+            ) => {}
             206 => {
-                // Not the stretch we asked for: begin again without Range.
+                // Not the stretch we asked for, or of another file: begin again without Range.
                 scratch.restart().await?;
                 resume = None;
                 continue;
@@ -75,6 +89,7 @@ pub async fn fetch(
                         scratch,
                         fingerprint,
                         plain_http,
+                        packed,
                     });
                 }
             },
@@ -127,10 +142,26 @@ fn may_continue(kind: &FetchErrorKind) -> bool {
     )
 }
 
-fn continues(response: &Response, written: u64) -> bool {
-    response
-        .content_range
-        .is_some_and(|(start, _)| start == written)
+fn is_compression(coding: &str) -> bool {
+    let known = ["gzip", "x-gzip", "deflate", "br", "zstd", "compress"];
+    known.iter().any(|name| coding.eq_ignore_ascii_case(name))
+}
+
+/// Whether a 206 goes on where the same file broke off. A server that ignores `If-Range` would have us glue
+/// two files together: its validator and the whole length tell.
+fn continues(
+    content_range: Option<(u64, Option<u64>)>,
+    validator: Option<&str>,
+    resume: Option<&ResumeFrom>,
+    whole: Option<u64>,
+) -> bool {
+    let (Some((start, total)), Some(resume)) = (content_range, resume) else {
+        return false;
+    };
+    // Where the server says nothing of one, the others have to do.
+    let same_validator = validator.is_none_or(|validator| validator == resume.validator);
+    let same_length = whole.is_none_or(|whole| total.is_none_or(|total| total == whole));
+    start == resume.offset && same_validator && same_length
 }
 
 /// Where the body must end by the server's word, or by the notice's.
@@ -185,5 +216,59 @@ fn fetch_failed(row: &RecordingRow, error: &FetchError) -> Verdict {
             detail: error.to_string(),
         },
         _ => Verdict::later(reason::PROVIDER_UNREACHABLE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_files_are_never_glued_together() {
+        let resume = ResumeFrom {
+            offset: 8000,
+            validator: "\"A\"".to_owned(),
+        };
+        let resumed = Some(&resume);
+        for (range, validator, resume, whole, fits) in [
+            (
+                Some((8000, Some(9000))),
+                Some("\"A\""),
+                resumed,
+                Some(9000),
+                true,
+            ),
+            (Some((8000, None)), None, resumed, Some(9000), true),
+            (
+                Some((8000, Some(9000))),
+                Some("\"B\""),
+                resumed,
+                Some(9000),
+                false,
+            ),
+            (
+                Some((8000, Some(9500))),
+                Some("\"A\""),
+                resumed,
+                Some(9000),
+                false,
+            ),
+            (
+                Some((0, Some(9000))),
+                Some("\"A\""),
+                resumed,
+                Some(9000),
+                false,
+            ),
+            (None, Some("\"A\""), resumed, Some(9000), false),
+            // Nobody asked for a stretch.
+            (Some((0, Some(9000))), None, None, None, false),
+        ] {
+            assert_eq!(
+                continues(range, validator, resume, whole),
+                fits,
+                "{range:?} {validator:?}"
+            );
+        }
     }
 }

@@ -35,6 +35,8 @@ pub struct Fetched {
     pub scratch: Scratch,
     pub fingerprint: Fingerprint,
     pub plain_http: bool,
+    /// The compression that the server put on the bytes although it was asked not to.
+    pub packed: Option<String>,
 }
 
 /// The original with what its bytes say of themselves.

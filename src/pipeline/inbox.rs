@@ -61,7 +61,8 @@ async fn settle(
     let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         provider.read(&claimed.notice)
     }));
-    let reading = match read.unwrap_or_else(|_| Err("reading it made the reader panic".to_owned()))
+    let mut reading = match read
+        .unwrap_or_else(|_| Err("reading it made the reader panic".to_owned()))
     {
         Ok(reading) => reading,
         Err(why) => {
@@ -69,6 +70,7 @@ async fn settle(
             return db.mark_unreadable(claimed, &why, now).await;
         }
     };
+    reading.drop_future_times(claimed.notice.arrived_at);
     if let Some(why) = &reading.ignored
         && reading.calls.is_empty()
         && reading.recordings.is_empty()

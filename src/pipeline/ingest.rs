@@ -289,7 +289,13 @@ async fn settle(
         Verdict::LeaseLost => return Err(Verdict::LeaseLost),
         // The vendor's time is over and the vendor does not give it: nothing will change any more.
         Verdict::Later {
-            reason: why @ (reason::LINK_EXPIRED | reason::PROVIDER_UNREACHABLE),
+            reason:
+                why @ (reason::LINK_EXPIRED
+                | reason::PROVIDER_UNREACHABLE
+                | reason::THROTTLED
+                | reason::CREDENTIALS_REFUSED
+                | reason::HOST_NOT_ALLOWED
+                | reason::ADDRESS_FORBIDDEN),
             ..
         } if over => gone(row, reason::EXPIRED_AT_PROVIDER, why),
         Verdict::Later { reason, wait } => Settle::Retry {

@@ -11,6 +11,13 @@ use crate::media::{header, sniff};
 use super::handoff::{Fetched, Inspected, Verdict};
 
 pub async fn inspect(fetched: Fetched) -> Result<Inspected, Verdict> {
+    if let Some(coding) = &fetched.packed {
+        // Asked for as it is and sent packed: these are not the bytes of the recording.
+        return Err(Verdict::BadBytes {
+            reason: reason::NOT_A_RECORDING,
+            detail: format!("packed on the way with Content-Encoding {coding}"),
+        });
+    }
     let (path, bytes) = (fetched.scratch.path().to_owned(), fetched.fingerprint.bytes);
     let looked = tokio::task::spawn_blocking(move || look(&path, bytes)).await;
     let (sniffed, is_short) = match looked {

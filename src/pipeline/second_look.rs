@@ -10,7 +10,11 @@ use super::handoff::{Tools, Verdict};
 use super::put::next_number;
 use super::{fetch, inspect, resolve};
 
-/// One look, whatever it brings: what can be had later no better is not worth asking for again.
+/// How long after it was archived a recording is still looked at again.
+const WITHIN_MS: i64 = 24 * 3600 * 1000;
+
+/// One look, whatever it brings: what can be had later no better is not worth asking for again. Trouble on
+/// the way is no look: it is tried again within the day.
 pub async fn second_look(
     tools: &Tools,
     lease: &Lease,
@@ -21,6 +25,15 @@ pub async fn second_look(
         Ok(true) => tracing::info!(recording = %lease.recording_id, "a longer original came"),
         Ok(false) | Err(Verdict::NotReady { .. } | Verdict::Gone { .. }) => {}
         Err(Verdict::LeaseLost) => return Err(Verdict::LeaseLost),
+        Err(Verdict::Later { reason, wait }) => {
+            let now = tools.clock.now();
+            let archived = loaded.row.archived_at.unwrap_or(now);
+            let at = wait.until(loaded.row.failures, now, archived.plus_ms(WITHIN_MS));
+            if at.since_ms(archived) < WITHIN_MS {
+                tracing::info!(recording = %lease.recording_id, reason, "second look put off");
+                return Ok(tools.db.recheck_later(lease, at).await?);
+            }
+        }
         Err(verdict) => {
             tracing::info!(recording = %lease.recording_id, ?verdict, "second look brought nothing");
         }

@@ -7,7 +7,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::digest::Hasher;
 use crate::domain::media::{AccessTags, TranscodeJob, TranscodeReport, note};
 use crate::domain::proof::ArchiveProof;
-use crate::domain::recording::{Role, reason};
+use crate::domain::recording::{Part, Role, reason};
 use crate::spool::Scratch;
 
 use super::handoff::{Tools, Verdict};
@@ -248,6 +248,11 @@ fn all_notes(loaded: &Loaded, report: &TranscodeReport) -> Vec<String> {
         let tolerance = TOLERANCE_MS.max(told / 50);
         if (told - decoded).abs() > tolerance {
             notes.push(note::DURATION_DIFFERS.to_owned());
+        }
+        // Of the whole call only: one party, or one piece of many, may well be shorter than the call.
+        let is_whole = matches!(loaded.row.part, Part::Mixed | Part::Unknown);
+        if is_whole && told - decoded > tolerance && !notes.iter().any(|code| code == note::SHORT) {
+            notes.push(note::SHORT.to_owned());
         }
     }
     notes

@@ -65,6 +65,7 @@ pub const COMMON_KEYS: &[&str] = &[
 ];
 
 /// No vendor keeps audio for longer; a larger value is our own retention in the wrong place.
+const SHORTEST_PROVIDER_KEEPS: Duration = Duration::from_secs(1);
 const LONGEST_PROVIDER_KEEPS: Duration = Duration::from_secs(400 * 24 * 3600);
 const DEFAULT_REQUESTS_PER_SECOND: f64 = 5.0;
 const DEFAULT_MAX_RECORDING_BYTES: u64 = 2 << 30;
@@ -219,6 +220,13 @@ impl CommonSettings {
             return Err(wrong(
                 "provider_keeps",
                 "longer than 400d, which no vendor keeps audio for".into(),
+                PROVIDER_KEEPS_MEANS,
+            ));
+        }
+        if provider_keeps.is_some_and(|keeps| keeps < SHORTEST_PROVIDER_KEEPS) {
+            return Err(wrong(
+                "provider_keeps",
+                "shorter than a second: everything would count as gone at once".into(),
                 PROVIDER_KEEPS_MEANS,
             ));
         }

@@ -406,6 +406,51 @@ fn a_talked_call_without_a_recording_is_watched() {
 }
 
 #[test]
+fn one_notice_with_a_wrong_end_neither_loses_a_recording_nor_lets_it_sleep() {
+    on_both(async |house| {
+        let facts = feiyu();
+        let ends = |start| reading(vec![call("a", start)], vec![announced("a", None)]);
+        let clocks = async || {
+            let db = &house.db;
+            db.recordings_of_call("feiyu-main", "a").await.unwrap()[0].clone()
+        };
+        // The end lies twenty years back: the vendor's days are over, by this one notice's word.
+        let long_ago = at(0).plus_ms(-20 * 365 * DAY);
+        house.tell(&ends(long_ago), &facts, at(2)).await;
+        assert_eq!(clocks().await.gone_at, Some(at(2).plus_ms(DAY)));
+        // Another notice tells it right, in either order.
+        house.tell(&ends(at(0)), &facts, at(3)).await;
+        assert_eq!(clocks().await.gone_at, Some(at(1).plus_ms(30 * DAY)));
+        house.tell(&ends(long_ago), &facts, at(4)).await;
+        assert_eq!(clocks().await.gone_at, Some(at(1).plus_ms(30 * DAY)));
+
+        // Not before ten years from now, says one notice of another call; it is tried in time all the same.
+        let late = |call: &str, ready| {
+            let mut recording = announced(call, None);
+            recording.clocks.ready_after = Some(ready);
+            reading(vec![], vec![recording])
+        };
+        let in_ten_years = at(0).plus_ms(3650 * DAY);
+        house.tell(&late("b", in_ten_years), &facts, at(5)).await;
+        let view = house
+            .db
+            .recordings_of_call("feiyu-main", "b")
+            .await
+            .unwrap()[0]
+            .clone();
+        assert!(view.next_try_at < view.gone_at, "{view:?}");
+        house.tell(&late("b", at(20)), &facts, at(6)).await;
+        let view = house
+            .db
+            .recordings_of_call("feiyu-main", "b")
+            .await
+            .unwrap()[0]
+            .clone();
+        assert_eq!(view.next_try_at, Some(at(20)));
+    });
+}
+
+#[test]
 fn an_expected_recording_is_the_one_that_is_announced_later() {
     on_both(async |house| {
         let facts = SourceFacts {

@@ -235,6 +235,7 @@ const WORK_COLUMNS: &[&str] = &[
     "link_renewable",
     "deadline_at_ms",
     "recheck_planned",
+    "gone_told_ms",
     "link_url",
     "link_url_until_ms",
     "handle",

@@ -137,7 +137,7 @@ impl Provider for Feiyu {
     }
 
     fn read(&self, notice: &Notice) -> Result<Reading, String> {
-        reading::read(notice, &self.settings, self.common.provider_keeps)
+        reading::read(notice, &self.settings)
     }
 
     async fn locate(&self, wanted: &Wanted, now: Timestamp) -> Result<Located, ProviderError> {

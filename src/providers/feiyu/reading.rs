@@ -21,11 +21,7 @@ const LONGEST_CORRELATION_ID: usize = 256;
 /// The customer's own call id: it may repeat, so it finds calls and never joins them.
 const APP_CALL_ID: &str = "appCallId";
 
-pub fn read(
-    notice: &Notice,
-    settings: &Settings,
-    provider_keeps: Option<Duration>,
-) -> Result<Reading, String> {
+pub fn read(notice: &Notice, settings: &Settings) -> Result<Reading, String> {
     let form = Form::of(&notice.method, &notice.query, &notice.body);
     let (_, call_id) = form
         .first_of(&settings.fields.call_id)
@@ -54,8 +50,8 @@ pub fn read(
                                 .unwrap_or(notice.arrived_at)
                                 .plus(settings.first_try_after),
                         ),
-                        link_until: None,
-                        gone_at: gone_at(ended_before, notice, provider_keeps),
+                        // The vendor's time to keep it follows the call as all its notices tell it.
+                        ..Clocks::default()
                     },
                     ..push.announced()
                 });
@@ -67,8 +63,7 @@ pub fn read(
             clocks: Clocks {
                 // Without an end the CDR's own ready-after stays what it is.
                 ready_after: ended_before.map(|end| end.plus(settings.first_try_after)),
-                link_until: None,
-                gone_at: gone_at(ended_before, notice, provider_keeps),
+                ..Clocks::default()
             },
             ..push.announced()
         }),
@@ -98,15 +93,6 @@ pub fn expected(call: &CallFacts, first_try_after: Duration) -> Vec<Announced> {
         },
         ..Announced::default()
     }]
-}
-
-/// The vendor's clock starts at the call's end, or at arrival while that is unknown.
-fn gone_at(
-    ended: Option<Timestamp>,
-    notice: &Notice,
-    provider_keeps: Option<Duration>,
-) -> Option<Timestamp> {
-    Some(ended.unwrap_or(notice.arrived_at).plus(provider_keeps?))
 }
 
 /// A push while it is read: fields move from the form into the facts, the rest ends in `custom`.
