@@ -96,6 +96,7 @@ impl Demo {
             ("feiyu-demo", VendorKind::Feiyu, Profile::V2),
             ("feiyu-v3-demo", VendorKind::Feiyu, Profile::V3),
             ("aliyun-demo", VendorKind::Aliyun, Profile::V2),
+            ("vcrtc-demo", VendorKind::Vcrtc, Profile::V2),
         ];
         let mut vendors = Vec::new();
         let mut left = self.calls;

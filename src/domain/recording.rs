@@ -203,6 +203,8 @@ impl Role {
 pub mod reason {
     /// The vendor has not made the file yet.
     pub const NOT_READY: &str = "not_ready";
+    /// The file should be there by the vendor's own rules, and does not come.
+    pub const PROVIDER_STUCK: &str = "provider_stuck";
     /// The CDR came, its recording's announcement did not, and the vendor cannot be asked.
     pub const RECORDING_NOT_ANNOUNCED: &str = "recording_not_announced";
     /// The address points to a host outside `allow_hosts`.

@@ -82,6 +82,12 @@ pub async fn fetch(
         match pour(response, &mut scratch).await {
             Ok(()) => match expected_end {
                 Some(end) if scratch.written() != end => {}
+                _ if address
+                    .expected_bytes
+                    .is_some_and(|told| told != scratch.written()) =>
+                {
+                    return Err(other_size(address, scratch.written()));
+                }
                 _ => {
                     fail::fail_point!("fetch.before_fsync");
                     let fingerprint = scratch.finish().await?;
@@ -120,6 +126,17 @@ pub async fn fetch(
             RESUMES + 1
         ),
     })
+}
+
+/// Whole by the file server's word, and not what the vendor announced a moment ago: it may still grow.
+fn other_size(address: &Address, written: u64) -> Verdict {
+    Verdict::BadBytes {
+        reason: reason::TRUNCATED,
+        detail: format!(
+            "{written} bytes came where {} were announced",
+            address.expected_bytes.unwrap_or_default()
+        ),
+    }
 }
 
 enum Broken {

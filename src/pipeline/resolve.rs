@@ -33,7 +33,7 @@ pub async fn resolve(
         .is_over(provider.capabilities().link_renewable, now);
     match located {
         Ok(Located::Ready(address)) => Ok(address),
-        Ok(Located::NotReady { .. }) if over => Err(Verdict::Gone {
+        Ok(Located::NotReady { .. } | Located::Later { .. }) if over => Err(Verdict::Gone {
             reason: reason::EXPIRED_AT_PROVIDER,
             evidence: format!("not ready, and the provider's time to keep it ended before {now}"),
         }),
@@ -46,6 +46,7 @@ pub async fn resolve(
             reason: reason::RECORDING_NOT_ANNOUNCED,
             wait: Wait::Exactly(LONGEST_WAIT),
         }),
+        Ok(Located::Later { reason, wait }) => Err(Verdict::later_after(reason, wait)),
         Err(error) => Err(refused(&error)),
     }
 }

@@ -218,6 +218,12 @@ pub enum Located {
     },
     /// There is nothing to ask with: announced without a link, at a vendor that cannot be asked.
     Unannounced,
+    /// Not to be had now, and the adapter knows why (a code of `domain::recording::reason`) and when to
+    /// look again, whatever the waiting plan says.
+    Later {
+        reason: &'static str,
+        wait: Duration,
+    },
 }
 
 /// How long to wait between questions while a file is not ready.

@@ -15,3 +15,4 @@ pub mod pace;
 pub mod registry;
 pub mod settings;
 pub mod sources;
+mod vcrtc;

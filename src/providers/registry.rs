@@ -6,20 +6,13 @@ use super::aliyun::AliyunKind;
 use super::contract::{BuildContext, Provider, ProviderKind};
 use super::feiyu::FeiyuKind;
 use super::settings::{CommonSettings, SettingsError};
+use super::vcrtc::VcrtcKind;
 
 /// One line for each kind.
-static KINDS: &[&dyn ProviderKind] = &[&FeiyuKind, &AliyunKind];
+static KINDS: &[&dyn ProviderKind] = &[&FeiyuKind, &AliyunKind, &VcrtcKind];
 
 /// Kinds of the contract that have no adapter in this version.
-const NOT_YET: &[&str] = &[
-    "yunxin",
-    "trtc",
-    "vcrtc",
-    "twilio",
-    "freeswitch",
-    "asterisk",
-    "cdr",
-];
+const NOT_YET: &[&str] = &["yunxin", "trtc", "twilio", "freeswitch", "asterisk", "cdr"];
 
 pub fn kinds() -> &'static [&'static dyn ProviderKind] {
     KINDS

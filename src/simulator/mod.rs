@@ -19,6 +19,7 @@ mod push;
 mod registry;
 mod sign;
 mod text;
+mod vcrtc;
 mod vendor;
 mod voices;
 mod wire;
@@ -72,13 +73,14 @@ impl FromStr for Mishaps {
     }
 }
 
-/// Which of a vendor's interfaces an account has; only Feiyu knows more than one.
+/// Which of a vendor's interfaces an account has; others than those named know one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Profile {
-    /// `callhangup` and `recordEnd`, the time signed.
+    /// Feiyu: `callhangup` and `recordEnd`, the time signed. VCRTC: the public cloud.
     #[default]
     V2,
-    /// A CDR for each leg, joined by `dialBackId`, with the constant signature.
+    /// Feiyu: a CDR for each leg, joined by `dialBackId`, with the constant signature. VCRTC: the dedicated cloud,
+    /// with sessions.
     V3,
 }
 

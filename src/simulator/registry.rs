@@ -6,23 +6,25 @@ use std::sync::Arc;
 use super::house::House;
 use super::plan::Mishap;
 use super::vendor::{Manners, Simulated};
-use super::{Error, aliyun, feiyu};
+use super::{Error, aliyun, feiyu, vcrtc};
 
 /// A vendor that can be simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VendorKind {
     Feiyu,
     Aliyun,
+    Vcrtc,
 }
 
 impl VendorKind {
-    pub const ALL: &'static [Self] = &[Self::Feiyu, Self::Aliyun];
+    pub const ALL: &'static [Self] = &[Self::Feiyu, Self::Aliyun, Self::Vcrtc];
 
     /// The name on the command line, and the `kind` of the source it plays.
     pub fn name(self) -> &'static str {
         match self {
             Self::Feiyu => "feiyu",
             Self::Aliyun => "aliyun",
+            Self::Vcrtc => "vcrtc",
         }
     }
 
@@ -30,6 +32,7 @@ impl VendorKind {
         match self {
             Self::Feiyu => Arc::new(feiyu::Feiyu::new(house)),
             Self::Aliyun => Arc::new(aliyun::Aliyun::new(house)),
+            Self::Vcrtc => Arc::new(vcrtc::Vcrtc::new(house)),
         }
     }
 
@@ -44,6 +47,12 @@ impl VendorKind {
                 failures: &[Mishap::Unannounced, Mishap::Gone, Mishap::LinkExpired],
                 never: &[Mishap::NeverRecorded],
                 expired_is_lost: true,
+            },
+            // No date and no code says that a recording is gone; it is asked for until somebody decides.
+            Self::Vcrtc => Manners {
+                failures: &[Mishap::NeverRecorded, Mishap::Unannounced],
+                never: &[Mishap::OutOfOrder, Mishap::Gone],
+                expired_is_lost: false,
             },
         }
     }

@@ -23,7 +23,7 @@ fn aliyun(only: &[&str]) -> (VendorKind, Options) {
     (VendorKind::Aliyun, options("aliyun-t", only))
 }
 
-fn options(source: &str, only: &[&str]) -> Options {
+pub fn options(source: &str, only: &[&str]) -> Options {
     Options {
         calls: only.len() as u32,
         speed: SPEED,
@@ -70,7 +70,7 @@ fn within_a_frame(view: &RecordingView, expected_ms: Option<u64>) -> bool {
     }
 }
 
-async fn all_as_planned(house: &TestHouse) {
+pub async fn all_as_planned(house: &TestHouse) {
     house
         .until(async |house| {
             let ledger = house.ledger();

@@ -22,6 +22,7 @@ mod providers;
 mod push_bodies;
 mod spool;
 mod support;
+mod vcrtc;
 mod vendors;
 mod web_access;
 mod web_api;

@@ -2,6 +2,7 @@
 
 mod aliyun;
 mod feiyu;
+mod vcrtc;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -59,7 +60,10 @@ impl Customer {
                 *refuses -= 1;
                 return (StatusCode::SERVICE_UNAVAILABLE, String::new());
             }
-            (StatusCode::OK, "{\"resultCode\":0,\"code\":0}".to_owned())
+            (
+                StatusCode::OK,
+                "{\"resultCode\":0,\"code\":0,\"stored\":1}".to_owned(),
+            )
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
