@@ -14,7 +14,7 @@ use crate::providers::http::{
 };
 use crate::spool::Scratch;
 
-use super::handoff::{Fetched, Tools, Verdict, Wait};
+use super::handoff::{Announced, Fetched, Tools, Verdict, Wait};
 
 /// Continuations of one body within one claim.
 const RESUMES: u32 = 3;
@@ -96,6 +96,10 @@ pub async fn fetch(
                         fingerprint,
                         plain_http,
                         packed,
+                        announced: Announced {
+                            bytes: address.expected_bytes,
+                            md5: address.expected_md5.clone(),
+                        },
                     });
                 }
             },

@@ -37,6 +37,15 @@ pub struct Fetched {
     pub plain_http: bool,
     /// The compression that the server put on the bytes although it was asked not to.
     pub packed: Option<String>,
+    pub announced: Announced,
+}
+
+/// What the vendor said of the bytes beforehand.
+#[derive(Clone, Debug, Default)]
+pub struct Announced {
+    pub bytes: Option<u64>,
+    /// Any of these; empty: none was announced.
+    pub md5: Vec<[u8; 16]>,
 }
 
 /// The original with what its bytes say of themselves.

@@ -2,13 +2,15 @@
 //!
 //! Names, labels and content types are hints at most; the bytes decide.
 
-use std::io::Seek as _;
+use std::io::{Read as _, Seek as _};
+
+use md5::{Digest as _, Md5};
 
 use crate::domain::media::{NotARecording, SniffClass, Sniffed, note};
 use crate::domain::recording::reason;
 use crate::media::{header, sniff};
 
-use super::handoff::{Fetched, Inspected, Verdict};
+use super::handoff::{Announced, Fetched, Inspected, Verdict};
 
 pub async fn inspect(fetched: Fetched) -> Result<Inspected, Verdict> {
     if let Some(coding) = &fetched.packed {
@@ -19,8 +21,12 @@ pub async fn inspect(fetched: Fetched) -> Result<Inspected, Verdict> {
         });
     }
     let (path, bytes) = (fetched.scratch.path().to_owned(), fetched.fingerprint.bytes);
-    let looked = tokio::task::spawn_blocking(move || look(&path, bytes)).await;
-    let (sniffed, is_short) = match looked {
+    let announced = fetched.announced.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        let (sniffed, is_short) = look(&path, bytes)?;
+        Ok::<_, std::io::Error>((sniffed, is_short, differs(&announced, &path, bytes)?))
+    });
+    let (sniffed, is_short, differs) = match looked.await {
         Ok(Ok(seen)) => seen,
         Ok(Err(error)) => {
             tracing::warn!(%error, "cannot read back what was fetched");
@@ -43,6 +49,12 @@ pub async fn inspect(fetched: Fetched) -> Result<Inspected, Verdict> {
         }
         SniffClass::Audio | SniffClass::Unknown => {}
     }
+    if let Some(detail) = differs {
+        return Err(Verdict::BadBytes {
+            reason: reason::TRUNCATED,
+            detail,
+        });
+    }
     let mut notes = Vec::new();
     if is_short {
         notes.push(note::SHORT.to_owned());
@@ -59,6 +71,32 @@ pub async fn inspect(fetched: Fetched) -> Result<Inspected, Verdict> {
     })
 }
 
+/// How the bytes differ from what the vendor announced: fewer, or of another hash.
+fn differs(
+    announced: &Announced,
+    path: &std::path::Path,
+    bytes: u64,
+) -> std::io::Result<Option<String>> {
+    if let Some(more) = announced.bytes.filter(|&announced| bytes < announced) {
+        return Ok(Some(format!("{bytes} bytes came, {more} were announced")));
+    }
+    if announced.md5.is_empty() {
+        return Ok(None);
+    }
+    let mut md5 = Md5::new();
+    let mut file = std::fs::File::open(path)?;
+    let mut piece = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut piece)? {
+            0 => break,
+            read => md5.update(&piece[..read]),
+        }
+    }
+    let found: [u8; 16] = md5.finalize().into();
+    let fits = announced.md5.contains(&found);
+    Ok((!fits).then(|| format!("the announced MD5 is not that of the {bytes} bytes that came")))
+}
+
 /// What the first bytes are, and whether the header announces more than there is.
 pub fn look(path: &std::path::Path, bytes: u64) -> std::io::Result<(Sniffed, bool)> {
     let mut file = std::fs::File::open(path)?;
@@ -70,4 +108,59 @@ pub fn look(path: &std::path::Path, bytes: u64) -> std::io::Result<(Sniffed, boo
         sniff::sniff(&prefix[..read]),
         wav.is_some_and(|wav| wav.is_short()),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::units::ByteSize;
+    use crate::spool::{Settings, Spool};
+
+    async fn judged(bytes: &[u8], announced: Announced) -> Result<(), Verdict> {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            path: dir.path().join("spool"),
+            limit: ByteSize::from_bytes(1 << 20),
+        };
+        let spool = Spool::open(&settings, dir.path()).await.unwrap();
+        let mut scratch = spool.scratch(uuid::Uuid::nil(), 1, 0).await.unwrap();
+        scratch.write(bytes).await.unwrap();
+        let fingerprint = scratch.finish().await.unwrap();
+        let fetched = Fetched {
+            scratch,
+            fingerprint,
+            plain_http: false,
+            announced,
+        };
+        inspect(fetched).await.map(|_| ())
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_not_what_was_announced_count_as_truncated() {
+        let bytes = b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data\0\0\0\0";
+        let right: [u8; 16] = Md5::digest(bytes).into();
+        let announced = |bytes: Option<u64>, md5: &[[u8; 16]]| Announced {
+            bytes,
+            md5: md5.to_vec(),
+        };
+        let length = bytes.len() as u64;
+        for (told, fits) in [
+            (announced(None, &[]), true),
+            (announced(Some(length), &[right]), true),
+            // Announced anew, with another hash: either will do.
+            (announced(Some(length), &[[7; 16], right]), true),
+            (announced(Some(length - 1), &[]), true),
+            (announced(Some(length + 1), &[]), false),
+            (announced(None, &[[7; 16]]), false),
+        ] {
+            let found = judged(bytes, told.clone()).await;
+            let is_truncated = matches!(&found, Err(Verdict::BadBytes { reason, .. }) if *reason == reason::TRUNCATED);
+            assert_eq!((found.is_ok(), is_truncated), (fits, !fits), "{told:?}");
+        }
+        // What is no recording at all is called so, whatever was announced of it.
+        let page = judged(b"<!DOCTYPE html><html></html>", announced(None, &[[7; 16]])).await;
+        assert!(
+            matches!(page, Err(Verdict::BadBytes { reason, .. }) if reason == reason::NOT_A_RECORDING)
+        );
+    }
 }

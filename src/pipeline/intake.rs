@@ -67,6 +67,12 @@ impl Intake {
                 dedup_key,
                 unreadable,
             } => (dedup_key, unreadable),
+            Admission::Dismiss => {
+                return Outcome::Stored {
+                    stored: 0,
+                    repeated: 0,
+                };
+            }
             Admission::Refuse(refusal) => {
                 self.count_refused(provider.name(), door);
                 return Outcome::Refused(refusal);

@@ -22,7 +22,7 @@ pub async fn resolve(
         provider_call_id: row.call.provider_call_id.clone(),
         provider_recording_id: row.provider_recording_id.clone(),
         handle: row.handle.clone(),
-        link: row.link.clone(),
+        link: row.link.clone().filter(|_| !was_refused(provider, row)),
         call_ended_at: row.call.ended_at,
         arrived_at: row.arrived_at,
     };
@@ -49,6 +49,11 @@ pub async fn resolve(
         Ok(Located::Later { reason, wait }) => Err(Verdict::later_after(reason, wait)),
         Err(error) => Err(refused(&error)),
     }
+}
+
+/// The address we hold was refused at the last try, and another one can be asked for.
+fn was_refused(provider: &dyn Provider, row: &RecordingRow) -> bool {
+    row.reason.as_deref() == Some(reason::LINK_EXPIRED) && provider.capabilities().link_renewable
 }
 
 /// Nobody talked and the file does not come within the vendor's `ready_deadline`: it was never made.

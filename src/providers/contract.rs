@@ -55,6 +55,9 @@ pub enum Admission {
         /// Authentic but broken: kept, never read, answered as `Outcome::Unreadable`.
         unreadable: Option<String>,
     },
+    /// Authentic and none of our business (chats that share an address with call events): answered like
+    /// a stored one, and nothing of it is kept.
+    Dismiss,
     /// Nothing of it is stored; it is only counted.
     Refuse(Refusal),
 }
@@ -188,14 +191,17 @@ pub struct Wanted {
     pub arrived_at: Timestamp,
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Address {
     /// A secret as long as it lives: never logged whole, used at once.
     pub url: String,
     pub until: Option<Timestamp>,
     /// Sent to the first host only, never across a redirect to another one.
     pub headers: Vec<(String, String)>,
+    /// The announced size: fewer bytes are a truncated file.
     pub expected_bytes: Option<u64>,
+    /// The announced MD5s, any of which the bytes must have; empty: none was announced.
+    pub expected_md5: Vec<[u8; 16]>,
 }
 
 impl fmt::Debug for Address {

@@ -151,8 +151,7 @@ impl Provider for Aliyun {
         Ok(Located::Ready(Address {
             url: link.url.clone(),
             until: link.until,
-            headers: Vec::new(),
-            expected_bytes: None,
+            ..Address::default()
         }))
     }
 

@@ -138,6 +138,7 @@ fn the_table_of_push_bodies_reads_as_it_says() {
                 repeated: 0,
             },
             Admission::Accept { .. } => Outcome::Unreadable,
+            Admission::Dismiss => panic!("nothing of Alibaba's is dismissed"),
             Admission::Refuse(refusal) => Outcome::Refused(*refusal),
         };
         let reply = provider.reply(outcome);

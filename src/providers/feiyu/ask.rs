@@ -47,8 +47,7 @@ impl Asker {
                     return Ok(Located::Ready(Address {
                         url,
                         until: Some(now.plus(settings.url_ttl)),
-                        headers: Vec::new(),
-                        expected_bytes: None,
+                        ..Address::default()
                     }));
                 }
                 Answer::NotReady(code) => {

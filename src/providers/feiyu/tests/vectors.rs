@@ -79,6 +79,7 @@ fn pushes_end_as_the_vectors_say() {
                     repeated: 0,
                 }
             }
+            Admission::Dismiss => panic!("nothing of Feiyu's is dismissed"),
             Admission::Refuse(refusal) => Outcome::Refused(refusal),
         };
         let reply = provider.reply(outcome);
