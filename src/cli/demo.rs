@@ -97,6 +97,7 @@ impl Demo {
             ("feiyu-v3-demo", VendorKind::Feiyu, Profile::V3),
             ("aliyun-demo", VendorKind::Aliyun, Profile::V2),
             ("vcrtc-demo", VendorKind::Vcrtc, Profile::V2),
+            ("yunxin-demo", VendorKind::Yunxin, Profile::V2),
         ];
         let mut vendors = Vec::new();
         let mut left = self.calls;

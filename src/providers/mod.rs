@@ -16,3 +16,4 @@ pub mod registry;
 pub mod settings;
 pub mod sources;
 mod vcrtc;
+mod yunxin;

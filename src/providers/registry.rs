@@ -7,12 +7,19 @@ use super::contract::{BuildContext, Provider, ProviderKind};
 use super::feiyu::FeiyuKind;
 use super::settings::{CommonSettings, SettingsError};
 use super::vcrtc::VcrtcKind;
+use super::yunxin::YunxinKind;
 
 /// One line for each kind.
-static KINDS: &[&dyn ProviderKind] = &[&FeiyuKind, &AliyunKind, &VcrtcKind];
+#[rustfmt::skip]
+static KINDS: &[&dyn ProviderKind] = &[
+    &FeiyuKind,
+    &AliyunKind,
+    &YunxinKind,
+    &VcrtcKind,
+];
 
 /// Kinds of the contract that have no adapter in this version.
-const NOT_YET: &[&str] = &["yunxin", "trtc", "twilio", "freeswitch", "asterisk", "cdr"];
+const NOT_YET: &[&str] = &["trtc", "twilio", "freeswitch", "asterisk", "cdr"];
 
 pub fn kinds() -> &'static [&'static dyn ProviderKind] {
     KINDS

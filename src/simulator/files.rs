@@ -5,10 +5,22 @@ use md5::{Digest, Md5};
 
 use super::house::{Call, House};
 use super::plan::Mishap;
+use super::voices::Audio;
 use super::wire::{Delivery, Reply, Request};
 
 /// Serves a call's sound to someone whose address was found valid. `ranges`: whether this server knows Range.
 pub fn serve(house: &House, call: &Call, request: &Request, ranges: bool) -> Reply {
+    serve_file(house, call, &call.audio, request, ranges)
+}
+
+/// The same for one of several files of a call; its mishaps strike whichever is asked for first.
+pub fn serve_file(
+    house: &House,
+    call: &Call,
+    audio: &Audio,
+    request: &Request,
+    ranges: bool,
+) -> Reply {
     if request.method != Method::GET && request.method != Method::HEAD {
         return Reply::text(StatusCode::METHOD_NOT_ALLOWED, "only GET")
             .with(header::ALLOW, "GET, HEAD");
@@ -28,7 +40,7 @@ pub fn serve(house: &House, call: &Call, request: &Request, ranges: bool) -> Rep
              later.</h1></body></html>",
         );
     }
-    let mut reply = sound(call, request, ranges);
+    let mut reply = sound(audio, request, ranges);
     reply.delivery = match reply.status {
         StatusCode::OK | StatusCode::PARTIAL_CONTENT if request.method == Method::GET => {
             if call.strikes(Mishap::Reset) {
@@ -47,10 +59,10 @@ pub fn serve(house: &House, call: &Call, request: &Request, ranges: bool) -> Rep
     reply
 }
 
-fn sound(call: &Call, request: &Request, ranges: bool) -> Reply {
-    let bytes = &call.audio.bytes;
+fn sound(audio: &Audio, request: &Request, ranges: bool) -> Reply {
+    let bytes = &audio.bytes;
     let etag = format!("\"{}\"", hex::encode_upper(Md5::digest(bytes)));
-    let whole = Reply::new(StatusCode::OK, call.audio.mime, bytes.clone());
+    let whole = Reply::new(StatusCode::OK, audio.mime, bytes.clone());
     if !ranges {
         return whole;
     }
@@ -76,7 +88,7 @@ fn sound(call: &Call, request: &Request, ranges: bool) -> Reply {
             .with(header::CONTENT_RANGE, format!("bytes */{len}")),
         Span::Part(first, last) => {
             let part = bytes.slice(first as usize..=last as usize);
-            Reply::new(StatusCode::PARTIAL_CONTENT, call.audio.mime, part)
+            Reply::new(StatusCode::PARTIAL_CONTENT, audio.mime, part)
                 .with(header::ETAG, &etag)
                 .with(header::ACCEPT_RANGES, "bytes")
                 .with(header::CONTENT_RANGE, format!("bytes {first}-{last}/{len}"))

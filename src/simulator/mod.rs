@@ -23,6 +23,7 @@ mod vcrtc;
 mod vendor;
 mod voices;
 mod wire;
+mod yunxin;
 
 #[cfg(test)]
 mod tests;

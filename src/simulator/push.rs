@@ -16,6 +16,8 @@ pub struct Push {
     pub method: Method,
     pub url: String,
     pub mime: &'static str,
+    /// Beside the content type.
+    pub headers: Vec<(&'static str, String)>,
     pub body: Bytes,
 }
 
@@ -62,13 +64,15 @@ impl Pusher {
 
     /// One try: none when the address cannot be reached or does not answer whole within `patience`.
     pub async fn send(&self, push: &Push, patience: Duration) -> Option<Answered> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(push.method.clone())
             .uri(&push.url)
             .header(header::CONTENT_TYPE, push.mime)
-            .header(header::USER_AGENT, "Java/1.8.0_202")
-            .body(Full::new(push.body.clone()))
-            .ok()?;
+            .header(header::USER_AGENT, "Java/1.8.0_202");
+        for (name, value) in &push.headers {
+            request = request.header(*name, value);
+        }
+        let request = request.body(Full::new(push.body.clone())).ok()?;
         let talk = async {
             let response = self.client.request(request).await.ok()?;
             let status = response.status();

@@ -6,18 +6,25 @@ use std::sync::Arc;
 use super::house::House;
 use super::plan::Mishap;
 use super::vendor::{Manners, Simulated};
-use super::{Error, aliyun, feiyu, vcrtc};
+use super::{Error, aliyun, feiyu, vcrtc, yunxin};
 
 /// A vendor that can be simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VendorKind {
     Feiyu,
     Aliyun,
+    Yunxin,
     Vcrtc,
 }
 
 impl VendorKind {
-    pub const ALL: &'static [Self] = &[Self::Feiyu, Self::Aliyun, Self::Vcrtc];
+    #[rustfmt::skip]
+    pub const ALL: &'static [Self] = &[
+        Self::Feiyu,
+        Self::Aliyun,
+        Self::Yunxin,
+        Self::Vcrtc,
+    ];
 
     /// The name on the command line, and the `kind` of the source it plays.
     pub fn name(self) -> &'static str {
@@ -25,6 +32,7 @@ impl VendorKind {
             Self::Feiyu => "feiyu",
             Self::Aliyun => "aliyun",
             Self::Vcrtc => "vcrtc",
+            Self::Yunxin => "yunxin",
         }
     }
 
@@ -33,6 +41,7 @@ impl VendorKind {
             Self::Feiyu => Arc::new(feiyu::Feiyu::new(house)),
             Self::Aliyun => Arc::new(aliyun::Aliyun::new(house)),
             Self::Vcrtc => Arc::new(vcrtc::Vcrtc::new(house)),
+            Self::Yunxin => Arc::new(yunxin::Yunxin::new(house)),
         }
     }
 
@@ -52,6 +61,12 @@ impl VendorKind {
             Self::Vcrtc => Manners {
                 failures: &[Mishap::NeverRecorded, Mishap::Unannounced],
                 never: &[Mishap::OutOfOrder, Mishap::Gone],
+                expired_is_lost: false,
+            },
+            // Whatever was not announced can be asked for, so it is no failure that could be planned.
+            Self::Yunxin => Manners {
+                failures: &[Mishap::Gone],
+                never: &[Mishap::NeverRecorded, Mishap::Unannounced],
                 expired_is_lost: false,
             },
         }

@@ -32,6 +32,22 @@ pub fn oss_v1(secret: &str, method: &str, expires: i64, bucket: &str, object: &s
     STANDARD.encode(hmac_sha1(secret, &text))
 }
 
+/// Yunxin `CheckSum` of a message copy: lower-case hexadecimal SHA-1 over secret, MD5 of the body and time.
+pub fn yunxin_copy(secret: &str, body: &[u8], cur_time: &str) -> (String, String) {
+    let md5 = hex::encode(Md5::digest(body));
+    let sum = sha1_hex(&[secret, &md5, cur_time]);
+    (md5, sum)
+}
+
+/// Yunxin `CheckSum` of a question to the server: secret, nonce and time in seconds.
+pub fn yunxin_question(secret: &str, nonce: &str, cur_time: &str) -> String {
+    sha1_hex(&[secret, nonce, cur_time])
+}
+
+fn sha1_hex(parts: &[&str]) -> String {
+    hex::encode(Sha1::digest(parts.concat()))
+}
+
 /// What the simulator puts into an address of its own file server: nobody else can make one.
 pub fn link_key(secret: &str, text: &str) -> String {
     hex::encode(hmac_sha1(secret, text))
@@ -65,6 +81,17 @@ mod tests {
         assert_eq!(
             feiyu_v2(APP_TOKEN, APP_ID, "1712345678901"),
             "60B2754A499ED77CA144E3A0421FE9CB"
+        );
+    }
+
+    #[test]
+    fn yunxin_check_sums_equal_the_check_values() {
+        let (md5, sum) = yunxin_copy("5c0ffee1d3a7", b"{}", "1700000063000");
+        assert_eq!(md5, "99914b932bd37a50b983c5e7c90ae93b");
+        assert_eq!(sum, "d57a0354cc6a5f6449f915e58b005667105f5258");
+        assert_eq!(
+            yunxin_question("5c0ffee1d3a7", "12345", "1443592222"),
+            "be499d98e80e56a6640c15caa7ee400d8e33c59a"
         );
     }
 

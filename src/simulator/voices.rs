@@ -30,6 +30,16 @@ const ALIYUN: [&[u8]; 4] = [
     include_bytes!("voices/hotel-8k-stereo-pcm.wav"),
 ];
 
+/// What NetEase's server recording makes: AAC of each party, and MP4 with a picture. Made by `voices/make-aac.sh`.
+const PARTIES: [&[u8]; 2] = [
+    include_bytes!("voices/maple-agent-16k.aac"),
+    include_bytes!("voices/maple-caller-16k.aac"),
+];
+const MIX: &[u8] = include_bytes!("voices/maple-mix-16k.mp4");
+const PICTURED: &[u8] = include_bytes!("voices/maple-agent-16k.mp4");
+/// By the edit list of both.
+const MP4_MS: u64 = 13_307;
+
 /// An MP3 of a call, `keep_percent` of the conversation, with an ID3v2.3 tag that names the call.
 pub fn mp3(choice: u64, keep_percent: u64, label: &str) -> Audio {
     let source = FEIYU[(choice % FEIYU.len() as u64) as usize];
@@ -81,6 +91,61 @@ pub fn wav(choice: u64, keep_permille: u64, label: &str) -> Audio {
         mime: "audio/x-wav",
         duration_ms: kept * 1000 / rate.max(1),
     }
+}
+
+/// Frames of 1024 samples at 16 kHz.
+const AAC_FRAME_MS: u64 = 64;
+
+/// An ADTS file of one party (of two), `keep_percent` of the conversation. The bits that the format sets aside
+/// for a copyright number carry `label`, so that every call has bytes of its own and sounds the same.
+pub fn aac(party: usize, keep_percent: u64, label: u64) -> Audio {
+    let source = PARTIES[party % PARTIES.len()];
+    let frames = adts_frames(source);
+    let kept = (frames.len() as u64 * keep_percent.clamp(1, 100)).div_ceil(100) as usize;
+    let kept = &frames[..kept.min(frames.len())];
+    let mut bytes = source[..kept.last().map_or(0, |frame| frame.end)].to_vec();
+    for (bit, frame) in kept.iter().enumerate().take(64) {
+        if label >> bit & 1 == 1 {
+            // copyright_identification_bit of ISO/IEC 13818-7, section 6.2.2.
+            bytes[frame.start + 3] |= 0x08;
+        }
+    }
+    Audio {
+        bytes: bytes.into(),
+        mime: "audio/aac",
+        duration_ms: kept.len() as u64 * AAC_FRAME_MS,
+    }
+}
+
+/// An MP4 with a picture: both parties together, or the first alone. A box that every reader skips names the call.
+pub fn mp4(mixed: bool, label: &str) -> Audio {
+    let mut bytes = if mixed { MIX } else { PICTURED }.to_vec();
+    let size = 8 + label.len() as u32;
+    bytes.extend_from_slice(&size.to_be_bytes());
+    bytes.extend_from_slice(b"free");
+    bytes.extend_from_slice(label.as_bytes());
+    Audio {
+        bytes: bytes.into(),
+        mime: "video/mp4",
+        duration_ms: MP4_MS,
+    }
+}
+
+/// Where each ADTS frame lies; every frame of the committed files.
+fn adts_frames(adts: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut frames = Vec::new();
+    let mut at = 0;
+    while let Some(head) = adts.get(at..at + 7) {
+        let len = (usize::from(head[3] & 3) << 11)
+            | (usize::from(head[4]) << 3)
+            | usize::from(head[5] >> 5);
+        if head[0] != 0xff || head[1] & 0xf6 != 0xf0 || len < 7 || at + len > adts.len() {
+            break;
+        }
+        frames.push(at..at + len);
+        at += len;
+    }
+    frames
 }
 
 fn chunk(out: &mut Vec<u8>, name: &[u8; 4], body: &[u8]) {
@@ -240,6 +305,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_committed_adts_file_is_frames_to_its_last_byte() {
+        for (party, source) in PARTIES.iter().enumerate() {
+            assert_eq!(adts_frames(source).last().unwrap().end, source.len());
+            for keep in [50, 100] {
+                let audio = aac(party, keep, u64::MAX);
+                assert_eq!(heard_ms(&audio), audio.duration_ms);
+            }
+        }
+        assert_ne!(aac(0, 90, 1).bytes, aac(0, 90, 2).bytes);
+        assert_ne!(mp4(true, "a").bytes, mp4(true, "b").bytes);
     }
 
     #[test]

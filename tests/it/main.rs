@@ -28,3 +28,4 @@ mod web_access;
 mod web_api;
 mod web_discretion;
 mod web_hooks;
+mod yunxin;

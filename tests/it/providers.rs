@@ -81,6 +81,7 @@ fn samples(kind: &str) -> Vec<Incoming> {
         "feiyu" => fixture("feiyu/vectors.json")["pushes"].clone(),
         "aliyun" => fixture("aliyun/pushes.json")["pushes"].clone(),
         "vcrtc" => fixture("vcrtc/pushes.json")["pushes"].clone(),
+        "yunxin" => return yunxin_samples(),
         other => panic!("{other} has no samples: add its fixtures and a line here"),
     };
     let samples: Vec<_> = vendor_made
@@ -112,6 +113,29 @@ fn samples(kind: &str) -> Vec<Incoming> {
         .collect();
     assert!(samples.len() > 5, "{kind}: {}", samples.len());
     samples
+}
+
+/// Copies with a right check sum, but for a chat, of which nothing is kept.
+fn yunxin_samples() -> Vec<Incoming> {
+    let all = fixture("yunxin/vectors.json");
+    let groups = ["callback_auth", "payloads"].map(|name| all[name].as_array().unwrap().clone());
+    let vectors = groups.concat().into_iter().filter(|vector| {
+        vector["expect_valid"] != json!(false)
+            && vector["expect"]["event_type"] != json!("1")
+            && vector["body"] != json!("")
+    });
+    let sample = |vector: Value| Incoming {
+        method: "POST".to_owned(),
+        headers: vector["headers"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()))
+            .collect(),
+        body: text(&vector, "body").into(),
+        ..Incoming::default()
+    };
+    vectors.map(sample).collect()
 }
 
 fn notice(provider: &dyn Provider, incoming: &Incoming, dedup_key: String) -> Notice {
@@ -303,6 +327,13 @@ fn answers_are_those_of_the_contract() {
                 (O::TooLarge, 413, json!({"stored": 0})),
                 (O::Unavailable, 503, json!({"stored": 0})),
             ],
+            "yunxin" => vec![
+                (stored, 200, json!({"code": 200})),
+                (O::Unreadable, 200, json!({"code": 200})),
+                (refused(Refusal::Signature), 403, json!({"code": 414})),
+                (refused(Refusal::UnknownAccount), 403, json!({"code": 414})),
+                (O::Unavailable, 503, json!({"code": 500})),
+            ],
             other => panic!("{other}: write its answers here, word for word from the contract"),
         };
         for (outcome, status, body) in expected {
@@ -312,7 +343,8 @@ fn answers_are_those_of_the_contract() {
             for (name, value) in body.as_object().unwrap() {
                 assert_eq!(&answer[name], value, "{outcome:?}");
             }
-            assert_eq!(answer.as_object().unwrap().len(), 2, "{outcome:?}");
+            let members = if provider.kind() == "yunxin" { 1 } else { 2 };
+            assert_eq!(answer.as_object().unwrap().len(), members, "{outcome:?}");
         }
         let repeated = O::Stored {
             stored: 0,

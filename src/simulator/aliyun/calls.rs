@@ -143,6 +143,7 @@ impl Aliyun {
             method: Method::POST,
             url,
             mime: "application/json;charset=UTF-8",
+            headers: Vec::new(),
             body: body.to_string().into(),
         };
         let taken = |answer: &Answered| answer.code("code").is_some_and(|code| code.is_number());

@@ -163,6 +163,7 @@ impl Feiyu {
                     method: Method::GET,
                     url,
                     mime,
+                    headers: Vec::new(),
                     body: Default::default(),
                 };
             }
@@ -170,6 +171,7 @@ impl Feiyu {
                 method: Method::POST,
                 url: url.clone(),
                 mime,
+                headers: Vec::new(),
                 body: form.into(),
             }
         };

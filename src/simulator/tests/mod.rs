@@ -3,6 +3,7 @@
 mod aliyun;
 mod feiyu;
 mod vcrtc;
+mod yunxin;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -1,0 +1,196 @@
+//! NetEase Yunxin from copy to archive: several recordings of one call, told by several kinds of event, late, twice
+//! or never.
+
+use callvault::domain::clock::Timestamp;
+use callvault::domain::digest::Sha256;
+use callvault::domain::ids::new_id;
+use callvault::domain::notice::{Door, Notice};
+use callvault::providers::contract::{AskedCall, Told, Window};
+use callvault::simulator::{Options, VendorKind};
+
+use crate::journeys::{all_as_planned, options};
+use crate::support::house::TestHouse;
+
+const SOURCE: &str = "yunxin-t";
+
+fn yunxin(only: &[&str]) -> (VendorKind, Options) {
+    (VendorKind::Yunxin, options(SOURCE, only))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_with_every_mishap_end_as_planned() {
+    let house = TestHouse::open(vec![yunxin(&[
+        "none",
+        "late",
+        "twice",
+        "never",
+        "out_of_order",
+        "not_ready",
+        "link_expired",
+        "429",
+        "500",
+        "reset",
+        "truncated",
+        "html200",
+        "wrong_length",
+        "gone",
+        "twice+link_expired",
+        "not_ready+429",
+    ])])
+    .await;
+    house.make_calls().await;
+    all_as_planned(&house).await;
+    every_recording_once(&house).await;
+    house.finish().await;
+}
+
+/// As many recordings of a call as the vendor made, whatever announced them and how often.
+async fn every_recording_once(house: &TestHouse) {
+    let ledger = house.ledger();
+    for line in &ledger {
+        let made = ledger
+            .iter()
+            .filter(|other| other.provider_call_id == line.provider_call_id);
+        let db = &house.house().db;
+        let found = db
+            .recordings_of_call(SOURCE, &line.provider_call_id)
+            .await
+            .unwrap();
+        assert_eq!(found.len(), made.count(), "{line:?}: {found:#?}");
+    }
+}
+
+/// What the vendor answered becomes a notice, as the sweep does it.
+async fn store(house: &TestHouse, told: Told) {
+    let notice = Notice {
+        notice_id: new_id(house.house().clock.now()),
+        source: SOURCE.to_owned(),
+        kind: "yunxin".to_owned(),
+        door: Door::Poll,
+        topic: told.topic,
+        method: String::new(),
+        query: String::new(),
+        headers: Vec::new(),
+        sha256: Sha256::of(&told.body),
+        body: told.body.to_vec(),
+        arrived_at: house.house().clock.now(),
+        dedup_key: told.dedup_key,
+        unreadable: told.unreadable,
+    };
+    house.house().db.add_notice(notice).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_never_announced_is_archived_once_by_asking_and_listing() {
+    let (kind, mut quiet) = yunxin(&["none", "none", "429", "not_ready", "none", "none"]);
+    quiet.announce = false;
+    let house = TestHouse::open(vec![(kind, quiet)]).await;
+    house.make_calls().await;
+    let provider = house.house().sources.get(SOURCE).unwrap();
+    assert!(provider.capabilities().can_ask && provider.capabilities().can_list);
+    let mut ids: Vec<String> = house
+        .ledger()
+        .into_iter()
+        .map(|line| line.provider_call_id)
+        .collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 6);
+    let now = house.house().clock.now();
+    let whole_life = Window {
+        from: Timestamp::from_ms(0),
+        to: now.plus_ms(60_000),
+    };
+    let mut page: Option<String> = None;
+    loop {
+        let listed = provider
+            .list(whole_life, page.as_deref(), now)
+            .await
+            .unwrap();
+        for told in listed.told {
+            store(&house, told).await;
+        }
+        page = listed.next;
+        if page.is_none() {
+            break;
+        }
+    }
+    for id in ids {
+        let call = AskedCall {
+            provider_call_id: id,
+            aliases: Vec::new(),
+            started_at: None,
+            ended_at: None,
+            custom: Default::default(),
+        };
+        // The vendor slows us down once or twice, or says that there is nothing yet.
+        let mut tries = 0;
+        loop {
+            match provider.ask(&call, house.house().clock.now()).await {
+                Ok(told) if !told.is_empty() => {
+                    for told in told {
+                        store(&house, told).await;
+                    }
+                    break;
+                }
+                _ => {
+                    tries += 1;
+                    assert!(tries < 6, "{call:?}");
+                }
+            }
+        }
+    }
+    all_as_planned(&house).await;
+    every_recording_once(&house).await;
+    house.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn facts_that_come_after_the_recordings_reach_index_and_manifest() {
+    let house = TestHouse::open(vec![yunxin(&[
+        "out_of_order",
+        "out_of_order",
+        "out_of_order",
+    ])])
+    .await;
+    house.make_calls().await;
+    all_as_planned(&house).await;
+    let archive = house.house().archive.clone();
+    let found = house
+        .until(async |house| {
+            let mut found = Vec::new();
+            for line in house.ledger() {
+                let db = &house.house().db;
+                found.extend(
+                    db.recordings_of_call(SOURCE, &line.provider_call_id)
+                        .await
+                        .unwrap(),
+                );
+            }
+            let told = |view: &&callvault::domain::view::RecordingView| {
+                view.started_at.is_some() && view.parties.len() >= 2
+            };
+            if found.iter().all(|view| told(&view)) {
+                Ok(found)
+            } else {
+                Err(format!("{found:#?}"))
+            }
+        })
+        .await;
+    for view in &found {
+        let id = view.recording_id.unwrap().to_string();
+        house
+            .until(async |_| {
+                let keys = crate::support::house::stored_keys(archive.as_ref()).await;
+                let manifests = keys
+                    .iter()
+                    .filter(|key| key.contains(&id) && key.contains("/manifest-"))
+                    .count();
+                // The first, that of the access copy, and at least one with the facts that came late.
+                (manifests >= 2)
+                    .then_some(())
+                    .ok_or(format!("{manifests} of {id}"))
+            })
+            .await;
+    }
+    house.finish().await;
+}
