@@ -12,6 +12,7 @@ use crate::db::Database;
 use crate::domain::clock::SharedClock;
 use crate::domain::ids::new_id;
 use crate::domain::notice::Notice;
+use crate::ingress::poll::{Mode, Sweeper};
 use crate::jobs::reconcile;
 use crate::pipeline::decoder::{DecoderCrew, DecoderLimits};
 use crate::pipeline::handoff::Tools;
@@ -323,7 +324,15 @@ pub async fn start(
             Arc::new(Instance::take(&spool_dir, new_id(now)).map_err(|e| spool_error(&e))?);
         sweep(&house, &spool).await;
         let tools = tools(&house, spool.clone(), &options).await?;
-        let chores = vec![reconcile_chore(&house)];
+        let sweeper = Sweeper::new(
+            house.db.clone(),
+            house.sources.clone(),
+            intake.clone(),
+            house.clock.clone(),
+            instance.id.as_str(),
+            stop.clone(),
+        );
+        let chores = vec![poll_chore(&house, sweeper)];
         let crew = crew::run(
             tools,
             intake.clone(),
@@ -428,16 +437,24 @@ async fn tools(house: &House, spool: Spool, options: &StartOptions) -> Result<To
     })
 }
 
-fn reconcile_chore(house: &House) -> Scheduled {
+/// Asks every vendor that can be asked, then looks for what is still missing.
+fn poll_chore(house: &House, sweeper: Sweeper) -> Scheduled {
     let house = house.clone();
     let cron = house.config.schedule.poll.clone();
     let chore: Chore = Arc::new(move || {
-        let house = house.clone();
+        let (house, sweeper) = (house.clone(), sweeper.clone());
         Box::pin(async move {
-            reconcile::pass(&house.db, &house.sources, house.clock.now())
+            let swept = sweeper.pass(None, Mode::default()).await;
+            let mut told: Vec<String> = swept
+                .iter()
+                .filter(|report| report.can_list || report.can_ask)
+                .map(ToString::to_string)
+                .collect();
+            let report = reconcile::pass(&house.db, &house.sources, house.clock.now())
                 .await
-                .map(|report| report.to_string())
-                .map_err(|error| error.to_string())
+                .map_err(|error| error.to_string())?;
+            told.push(report.to_string());
+            Ok(told.join("; "))
         })
     });
     Scheduled {

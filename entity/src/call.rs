@@ -23,6 +23,8 @@ pub struct Model {
     pub at_ms: i64,
     pub has_recording: bool,
     pub expect_until_ms: Option<i64>,
+    pub ask_at_ms: Option<i64>,
+    pub asks: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -10,6 +10,8 @@ mod m0003_recordings;
 mod m0004_house;
 mod m0005_pace;
 mod m0006_gone_told;
+mod m0007_sweep;
+mod m0008_asking;
 
 use sea_orm_migration::MigrationTrait;
 pub use sea_orm_migration::MigratorTrait;
@@ -27,6 +29,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_house::Step),
             Box::new(m0005_pace::Step),
             Box::new(m0006_gone_told::Step),
+            Box::new(m0007_sweep::Step),
+            Box::new(m0008_asking::Step),
         ]
     }
 }

@@ -11,6 +11,7 @@ mod run;
 mod simulate;
 mod sources;
 mod status;
+mod sync;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -78,6 +79,8 @@ pub enum Command {
     Show(find::Show),
     /// Fetches an object and verifies its hash
     Get(find::Get),
+    /// One polling pass now: lists what the vendors have, asks for what is missing
+    Sync(sync::Sync),
     /// Queues, oldest work, least slack, counters, alarms
     Status,
     /// Another go for quarantined or waiting recordings
@@ -138,6 +141,7 @@ async fn dispatch(cli: Cli, out: &Out) -> Result<u8, Failure> {
         Command::Search(search) => search.run(global, out).await,
         Command::Show(show) => show.run(global, out).await,
         Command::Get(get) => get.run(global, out).await,
+        Command::Sync(sync) => sync.run(global, out).await,
         Command::Status => status::run(global, out).await,
         Command::Retry(retry) => retry.run(global, out).await,
         Command::Rebuild(rebuild) => rebuild.run(global, out).await,

@@ -8,6 +8,7 @@ use crate::domain::call::CallFacts;
 use crate::domain::clock::Timestamp;
 use crate::domain::deadlines::WorkClass;
 use crate::domain::ids::new_id;
+use crate::domain::notice::Door;
 use crate::domain::reading::Announced;
 use crate::domain::recording::{Event, Part, State};
 
@@ -18,7 +19,7 @@ use super::objects::{record, step};
 use super::readings::{Context, link};
 use super::rows;
 use super::settle::is_leased;
-use super::sql::{all, exec, list, models, vals};
+use super::sql::{all, exec, list, models, one, vals};
 use super::unite::{absorb, can_be_dropped, drop_into, unite};
 
 type Row = entity::recording::Model;
@@ -68,10 +69,15 @@ pub(super) async fn recording(
                 }
             }
             add(&mut row, context, announced)?;
+            let known_names = names_of(txn, row.recording_id).await?;
+            if was_only_expected(&row, &known_names) && !is_placeholder(&names) {
+                // Only now somebody tells of the recording; whoever made the row merely expected it.
+                row.found_by = context.notice.notice.door.as_str().to_owned();
+            }
             // `merge` may have joined two calls since the row was made.
             before.call_id = call.call_id;
             row.call_id = call.call_id;
-            let new_names = unknown(txn, row.recording_id, &names).await?;
+            let new_names = names.iter().any(|name| !known_names.contains(name));
             let now = context.origin.now;
             outcome = update(txn, now, announced, &before, row.clone(), new_names).await?;
             row
@@ -82,7 +88,8 @@ pub(super) async fn recording(
     exec(
         txn,
         "update call set has_recording = $2, expect_until_ms = case when $3 then expect_until_ms \
-         else null end where call_id = $1 and (not has_recording or expect_until_ms is not null)",
+         else null end, ask_at_ms = case when $3 then ask_at_ms else null end \
+         where call_id = $1 and (not has_recording or expect_until_ms is not null or ask_at_ms is not null)",
         vals![call.call_id, true, is_placeholder(&names)],
     )
     .await?;
@@ -127,6 +134,32 @@ pub(super) async fn facts_changed(
 
 fn is_placeholder(names: &[String]) -> bool {
     names.iter().all(|name| name.starts_with(PLACEHOLDER))
+}
+
+/// Nobody at the vendor has told of it yet: a placeholder, or what another system's list of calls made
+/// us expect.
+fn was_only_expected(row: &Row, known_names: &[String]) -> bool {
+    is_placeholder(known_names)
+        || (row.found_by == Door::Import.as_str()
+            && row.confirmed_at_ms.is_none()
+            && row.archived_at_ms.is_none())
+}
+
+/// The call has a recording that somebody told of.
+pub(super) async fn has_announced(
+    txn: &DatabaseTransaction,
+    call_id: Uuid,
+) -> Result<bool, DbError> {
+    let found = one(
+        txn,
+        format!(
+            "select 1 from recording r where r.call_id = $1 and exists (select 1 from recording_alias a \
+             where a.recording_id = r.recording_id and a.alias not like '{PLACEHOLDER}%') limit 1"
+        ),
+        vals![call_id],
+    )
+    .await?;
+    Ok(found.is_some())
 }
 
 fn names(announced: &Announced) -> Vec<String> {
@@ -479,7 +512,7 @@ async fn update(
          link_url = $6, link_url_until_ms = $7, ready_after_ms = $8, link_until_ms = $9, \
          gone_at_ms = $10, deadline_at_ms = $11, arrived_at_ms = $12, confirmed_at_ms = $13, \
          state = $14, state_since_ms = $15, reason = $16, evidence = $17, facts_version = $18, \
-         work_class = $19, available_at_ms = $20, manifest_due = $21, gone_told_ms = $22 \
+         work_class = $19, available_at_ms = $20, manifest_due = $21, gone_told_ms = $22, found_by = $23 \
          where recording_id = $1",
         vals![
             row.recording_id,
@@ -503,7 +536,8 @@ async fn update(
             row.work_class,
             row.available_at_ms,
             row.manifest_due,
-            row.gone_told_ms
+            row.gone_told_ms,
+            row.found_by.as_str()
         ],
     )
     .await?;
@@ -522,23 +556,17 @@ fn manifest_due(row: &mut Row, now: Timestamp) {
     row.work_class = Some(WorkClass::Access as i64);
 }
 
-/// Whether any of these names is new to the recording.
-async fn unknown(
-    txn: &DatabaseTransaction,
-    recording_id: Uuid,
-    names: &[String],
-) -> Result<bool, DbError> {
-    let known = all(
+/// The names that the recording has in the tables.
+async fn names_of(txn: &DatabaseTransaction, recording_id: Uuid) -> Result<Vec<String>, DbError> {
+    all(
         txn,
         "select alias from recording_alias where recording_id = $1",
         vals![recording_id],
     )
-    .await?;
-    let known: Vec<String> = known
-        .iter()
-        .map(|row| row.try_get_by_index(0))
-        .collect::<Result<_, _>>()?;
-    Ok(names.iter().any(|name| !known.contains(name)))
+    .await?
+    .iter()
+    .map(|row| row.try_get_by_index(0).map_err(DbError::from))
+    .collect()
 }
 
 /// Names that are new; and the placeholder's name goes once the vendor has named the recording.

@@ -5,11 +5,13 @@
 //! `connect`, `lease` and `search` know; everything else is SQL that both take.
 
 mod announce;
+pub mod asking;
 pub mod audit;
 mod batch;
 mod calls;
 pub mod connect;
 pub mod error;
+pub mod faults;
 mod installation;
 pub mod lease;
 pub mod notices;
@@ -26,6 +28,7 @@ mod settle;
 pub mod show;
 mod sql;
 pub mod status;
+pub mod sweep;
 mod unite;
 mod words;
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::call::CallFacts;
 use crate::domain::clock::Timestamp;
-use crate::domain::notice::NoticeResult;
+use crate::domain::notice::{Door, NoticeResult};
 use crate::domain::reading::{Announced, Reading};
 
 use super::Database;
@@ -168,8 +168,12 @@ pub(super) async fn link(
     Ok(())
 }
 
-/// A talked call without a recording: expected by the source's settings, or watched for the alarm.
-/// Says whether a recording was made.
+/// How long after its end a call without a recording is first asked for, where the source does not say
+/// by when one is expected: before that the vendor's own notice is on its way.
+const ASK_AFTER_MS: i64 = 15 * 60 * 1000;
+
+/// A talked call without a recording: expected by the source's settings, watched for the alarm, and asked
+/// for where the vendor can be asked. Says whether a recording was made.
 async fn expect(
     txn: &DatabaseTransaction,
     context: &Context<'_>,
@@ -179,7 +183,12 @@ async fn expect(
     let talked = facts
         .talked
         .unwrap_or(facts.duration_ms.is_some_and(|ms| ms > 0));
-    if !facts.is_cdr || !talked {
+    let talked = facts.is_cdr && talked;
+    let imported = context.notice.notice.door == Door::Import;
+    if talked || imported {
+        ask_for(txn, context, call, imported).await?;
+    }
+    if !talked {
         return Ok(false);
     }
     let announced = one(
@@ -210,4 +219,43 @@ async fn expect(
     };
     let outcome = announce::recording(txn, context, call, &expected).await?;
     Ok(outcome == Outcome::New)
+}
+
+/// Plans the question for the call's recordings, or takes it back once they are announced. Known only
+/// from another system, a call is asked for at once.
+async fn ask_for(
+    txn: &DatabaseTransaction,
+    context: &Context<'_>,
+    call: &Merged,
+    imported: bool,
+) -> Result<(), DbError> {
+    let facts = &call.facts;
+    // "Not recorded" is believed here, unless the operator says that every call is recorded.
+    let should_have = facts.recorded != Some(false) || context.source.expect_recordings;
+    if announce::has_announced(txn, call.call_id).await? {
+        exec(
+            txn,
+            "update call set ask_at_ms = null where call_id = $1 and ask_at_ms is not null",
+            vals![call.call_id],
+        )
+        .await?;
+        return Ok(());
+    }
+    if !imported && !should_have {
+        return Ok(());
+    }
+    let first = if imported {
+        context.origin.arrived_at
+    } else {
+        let ended = facts.ended_at.unwrap_or(context.origin.arrived_at);
+        ended.plus_ms(context.source.expect_within_ms.unwrap_or(ASK_AFTER_MS))
+    };
+    exec(
+        txn,
+        "update call set ask_at_ms = case when ask_at_ms < $2 then ask_at_ms else $2 end \
+         where call_id = $1 and asks = 0",
+        vals![call.call_id, first.ms()],
+    )
+    .await?;
+    Ok(())
 }

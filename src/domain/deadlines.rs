@@ -48,6 +48,25 @@ impl Clocks {
     }
 }
 
+/// How many recordings will be lost if the vendor is asked `per_second` times a second from `now` on, one
+/// question each, in the order of their deadlines. `waiting` holds each one's earliest useful try and its
+/// deadline, by deadline.
+pub fn forecast_lost(waiting: &[(Timestamp, Timestamp)], now: Timestamp, per_second: f64) -> u64 {
+    let spacing_ms = 1000.0 / per_second.max(0.001);
+    let mut lost = 0;
+    let mut turn_ms = 0.0;
+    for (ready, deadline) in waiting {
+        let turn = now.plus_ms(turn_ms as i64).max(*ready);
+        if turn >= *deadline {
+            // It takes no turn any more.
+            lost += 1;
+        } else {
+            turn_ms += spacing_ms;
+        }
+    }
+    lost
+}
+
 /// The order of work after urgency (CONTRACTS: live, backfill, access copies).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(i16)]
@@ -91,6 +110,18 @@ mod tests {
         assert!(clocks(Some(at(5)), None).is_over(false, at(5)));
         assert!(!clocks(Some(at(5)), None).is_over(true, at(5)));
         assert!(!clocks(None, None).is_over(false, at(i64::MAX)));
+    }
+
+    #[test]
+    fn a_loss_is_forecast_when_the_turns_do_not_suffice() {
+        let waiting: Vec<_> = (1..=10).map(|n| (at(0), at(n * 1000))).collect();
+        assert_eq!(forecast_lost(&waiting, at(0), 2.0), 0);
+        assert_eq!(forecast_lost(&waiting, at(0), 1.0), 0);
+        assert_eq!(forecast_lost(&waiting, at(0), 0.5), 5);
+        assert_eq!(forecast_lost(&waiting, at(4000), 100.0), 4);
+        // Not made before the vendor deletes it.
+        assert_eq!(forecast_lost(&[(at(9), at(9))], at(0), 5.0), 1);
+        assert_eq!(forecast_lost(&[], at(0), 5.0), 0);
     }
 
     #[test]

@@ -47,6 +47,22 @@ pub fn not_ready(
         .unwrap_or(LONGEST_WAIT)
 }
 
+/// The longest wait between two questions for a call's recordings.
+const LONGEST_ASKING: Duration = Duration::from_secs(3 * 24 * 3600);
+
+/// The wait after question number `asks` (from 0) for the recordings of a call: the vendor's own plan,
+/// then its last wait doubled each time, up to three days.
+pub fn asking(plan: &[Duration], asks: u32) -> Duration {
+    let planned = u32::try_from(plan.len()).unwrap_or(u32::MAX);
+    if let Some(wait) = plan.get(asks as usize) {
+        return *wait;
+    }
+    let last = plan.last().copied().unwrap_or(Duration::from_secs(300));
+    let doublings = asks.saturating_sub(planned) + u32::from(planned > 0);
+    last.saturating_mul(1 << doublings.min(20))
+        .min(LONGEST_ASKING)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +73,17 @@ mod tests {
         assert_eq!(backoff(3, 1.0), Duration::from_secs(40));
         assert_eq!(backoff(3, 0.0), Duration::from_secs(20));
         assert_eq!(backoff(40, 1.0), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn questions_for_a_call_follow_the_plan_and_then_grow() {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        let plan = [minutes(5), minutes(60)];
+        let waits: Vec<Duration> = (0..4).map(|asks| asking(&plan, asks)).collect();
+        assert_eq!(waits, [5, 60, 120, 240].map(minutes));
+        assert_eq!(asking(&plan, 60), LONGEST_ASKING);
+        assert_eq!(asking(&[], 0), minutes(5));
+        assert_eq!(asking(&[], 1), minutes(10));
     }
 
     #[test]

@@ -239,6 +239,7 @@ fn the_schema_equals_the_entities() {
             call_alias,
             call_leg,
             door_counter,
+            fault,
             installation,
             notice,
             notice_link,
@@ -249,6 +250,8 @@ fn the_schema_equals_the_entities() {
             schedule_run,
             search_key,
             source_seen,
+            sweep,
+            sweep_walk,
         );
     });
 }

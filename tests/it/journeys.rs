@@ -240,6 +240,8 @@ const WORK_COLUMNS: &[&str] = &[
     "link_url_until_ms",
     "handle",
     "found_by",
+    "ask_at_ms",
+    "asks",
     "state_since_ms",
     "reason",
     "evidence",

@@ -22,6 +22,8 @@ mod providers;
 mod push_bodies;
 mod spool;
 mod support;
+mod sweep;
+mod sync;
 mod vcrtc;
 mod vendors;
 mod web_access;

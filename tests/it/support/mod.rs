@@ -8,4 +8,5 @@ pub mod postgres;
 pub mod s3;
 pub mod s3_faults;
 pub mod seed;
+pub mod shelf;
 pub mod web;
