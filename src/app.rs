@@ -13,7 +13,7 @@ use crate::domain::clock::SharedClock;
 use crate::domain::ids::new_id;
 use crate::domain::notice::Notice;
 use crate::ingress::poll::{Mode, Sweeper};
-use crate::jobs::reconcile;
+use crate::jobs::{reconcile, status, tell};
 use crate::pipeline::decoder::{DecoderCrew, DecoderLimits};
 use crate::pipeline::handoff::Tools;
 use crate::pipeline::intake::Intake;
@@ -332,7 +332,10 @@ pub async fn start(
             instance.id.as_str(),
             stop.clone(),
         );
-        let chores = vec![poll_chore(&house, sweeper)];
+        let mut chores = vec![poll_chore(&house, sweeper)];
+        if house.config.alarms.is_used() {
+            chores.push(alarm_chore(&house, &spool));
+        }
         let crew = crew::run(
             tools,
             intake.clone(),
@@ -460,6 +463,34 @@ fn poll_chore(house: &House, sweeper: Sweeper) -> Scheduled {
     Scheduled {
         name: "poll",
         cron,
+        chore,
+    }
+}
+
+/// Each minute; a reason is told at most once an hour all the same.
+const ALARMS: &str = "20 * * * * *";
+
+/// Tells of alarms where the operator wants to hear of them.
+fn alarm_chore(house: &House, spool: &Spool) -> Scheduled {
+    let (house, spool) = (house.clone(), spool.clone());
+    let chore: Chore = Arc::new(move || {
+        let (house, spool) = (house.clone(), spool.clone());
+        Box::pin(async move {
+            let now = house.clock.now();
+            let usage = spool.usage().await.map_err(|error| error.to_string())?;
+            let folder = house.archive.folder();
+            let told = async {
+                let view = status::status(&house.db, &house.sources, usage, folder, now).await?;
+                let settings = &house.config.alarms;
+                tell::tell(settings, &house.db, &house.client, &view.alarms, now).await
+            };
+            let told = told.await.map_err(|error| error.to_string())?;
+            Ok(format!("{} told, {} failed", told.told, told.failed))
+        })
+    });
+    Scheduled {
+        name: "alarms",
+        cron: ALARMS.to_owned(),
         chore,
     }
 }

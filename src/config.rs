@@ -20,7 +20,7 @@ use crate::providers::contract::BuildContext;
 use crate::providers::http::GuardedClient;
 use crate::providers::registry;
 use crate::providers::settings::{CommonSettings, SettingsError};
-use crate::{archive, db, spool, web, worker};
+use crate::{archive, db, jobs, spool, web, worker};
 
 use places::Places;
 
@@ -30,7 +30,7 @@ const SYSTEM_FILE: &str = "/etc/callvault/callvault.toml";
 /// The variable that names the file.
 const FILE_VARIABLE: &str = "CALLVAULT_CONFIG";
 
-const SECTIONS: [&str; 9] = [
+const SECTIONS: [&str; 10] = [
     "server",
     "database",
     "archive",
@@ -38,6 +38,7 @@ const SECTIONS: [&str; 9] = [
     "worker",
     "access_copy",
     "schedule",
+    "alarms",
     "log",
     "sources",
 ];
@@ -139,6 +140,7 @@ pub struct Config {
     pub worker: worker::settings::Settings,
     pub access_copy: AccessSettings,
     pub schedule: worker::settings::ScheduleSettings,
+    pub alarms: jobs::tell::Settings,
     pub log: LogSettings,
     /// In the order of their names.
     pub sources: Vec<SourceConfig>,
@@ -213,6 +215,7 @@ impl Config {
             worker: section(&mut root, "worker", &places)?,
             access_copy: section(&mut root, "access_copy", &places)?,
             schedule: section(&mut root, "schedule", &places)?,
+            alarms: section(&mut root, "alarms", &places)?,
             log: section(&mut root, "log", &places)?,
             sources,
             file,
@@ -256,6 +259,11 @@ impl Config {
             let remedy = "write six fields: second minute hour day month weekday, \
                           like \"0 */5 * * * *\"";
             return wrong(&["schedule", "poll"], what, remedy);
+        }
+        if let Some((key, what)) = self.alarms.problem() {
+            let what = format!("[alarms] {key} {what}");
+            let remedy = "write command = [\"PROGRAM\", \"ARGUMENT\"] or url = \"https://...\"";
+            return wrong(&["alarms", key], what, remedy);
         }
         let levels = ["trace", "debug", "info", "warn", "error", "off"];
         let level = &self.log.level;

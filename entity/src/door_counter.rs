@@ -12,6 +12,7 @@ pub struct Model {
     pub notices: i64,
     pub repeated: i64,
     pub refused: i64,
+    pub last_at_ms: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

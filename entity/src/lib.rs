@@ -2,6 +2,7 @@
 //!
 //! Times are UTC milliseconds (`*_at_ms`), ids are UUIDs, JSON is text.
 
+pub mod alarm_told;
 pub mod archive_object;
 pub mod audit_event;
 pub mod call;

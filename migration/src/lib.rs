@@ -12,6 +12,7 @@ mod m0005_pace;
 mod m0006_gone_told;
 mod m0007_sweep;
 mod m0008_asking;
+mod m0009_alarms;
 
 use sea_orm_migration::MigrationTrait;
 pub use sea_orm_migration::MigratorTrait;
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_gone_told::Step),
             Box::new(m0007_sweep::Step),
             Box::new(m0008_asking::Step),
+            Box::new(m0009_alarms::Step),
         ]
     }
 }

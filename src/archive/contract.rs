@@ -106,6 +106,11 @@ pub trait Archive: Send + Sync + fmt::Debug {
     /// Names the store for people; holds no secret.
     fn describe(&self) -> String;
 
+    /// The folder of this machine where the objects lie, if they do.
+    fn folder(&self) -> Option<&Path> {
+        None
+    }
+
     /// Creates, never overwrites.
     ///
     /// An object that is already there with the same fingerprint is success (it may be our own earlier

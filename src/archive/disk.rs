@@ -191,6 +191,10 @@ impl Archive for DiskArchive {
         format!("directory {}", self.inner.root.display())
     }
 
+    fn folder(&self) -> Option<&Path> {
+        Some(&self.inner.root)
+    }
+
     async fn put(
         &self,
         key: &ObjectKey,

@@ -97,6 +97,13 @@ impl Settings {
         }
     }
 
+    /// Where the objects lie, of kind `directory`.
+    pub fn folder(&self, base_dir: &std::path::Path) -> Option<PathBuf> {
+        let path = self.path.clone();
+        (self.kind == Kind::Directory)
+            .then(|| base_dir.join(path.unwrap_or_else(|| Self::DEFAULT_PATH.into())))
+    }
+
     fn validate_s3(&self) -> Result<(), String> {
         if self.bucket.as_deref().unwrap_or_default().is_empty() {
             return Err("[archive] kind = \"s3\" needs a bucket".into());

@@ -35,7 +35,8 @@ pub async fn run(global: &Global, out: &Out) -> Result<u8, Failure> {
             "see callvault check",
         )
     })?;
-    let view = status::status(&db, &sources, usage, SystemClock.now()).await?;
+    let folder = config.archive.folder(&config.base_dir);
+    let view = status::status(&db, &sources, usage, folder.as_deref(), SystemClock.now()).await?;
     out.item(&view, || text(&view));
     Ok(if view.alarms.is_empty() {
         exit::DONE

@@ -112,6 +112,8 @@ struct Counts {
     notices: i64,
     repeated: i64,
     refused: i64,
+    /// The newest arrival of a notice that was taken.
+    last_at: Option<i64>,
 }
 
 /// One transaction: the notices that are new, and the counters of their doors.
@@ -144,6 +146,7 @@ async fn write(
     let mut seen: BTreeMap<&str, (&str, i64)> = BTreeMap::new();
     for (notice, added) in notices.iter().zip(&added) {
         let counts = doors.entry((&notice.source, notice.door)).or_default();
+        counts.last_at = counts.last_at.max(Some(notice.arrived_at.ms()));
         match added {
             Added::Stored => counts.notices += 1,
             Added::Repeated => counts.repeated += 1,
@@ -159,10 +162,20 @@ async fn write(
     for ((source, door), counts) in doors {
         exec(
             &txn,
-            "insert into door_counter (source, door, notices, repeated, refused) values ($1, $2, $3, $4, $5) \
+            "insert into door_counter (source, door, notices, repeated, refused, last_at_ms) \
+             values ($1, $2, $3, $4, $5, $6) \
              on conflict (source, door) do update set notices = door_counter.notices + excluded.notices, \
-             repeated = door_counter.repeated + excluded.repeated, refused = door_counter.refused + excluded.refused",
-            vals![source, door.as_str(), counts.notices, counts.repeated, counts.refused],
+             repeated = door_counter.repeated + excluded.repeated, refused = door_counter.refused + excluded.refused, \
+             last_at_ms = case when door_counter.last_at_ms > excluded.last_at_ms or excluded.last_at_ms is null \
+             then door_counter.last_at_ms else excluded.last_at_ms end",
+            vals![
+                source,
+                door.as_str(),
+                counts.notices,
+                counts.repeated,
+                counts.refused,
+                counts.last_at
+            ],
         )
         .await?;
     }

@@ -4,6 +4,7 @@
 //! zero rows touched is [`DbError::is_lease_lost`]: stop at once. Which database it is only
 //! `connect`, `lease` and `search` know; everything else is SQL that both take.
 
+pub mod alarms;
 mod announce;
 pub mod asking;
 pub mod audit;

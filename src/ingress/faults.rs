@@ -8,13 +8,16 @@ use crate::domain::clock::SharedClock;
 use crate::domain::recording::reason;
 use crate::providers::contract::{ProviderError, ProviderErrorKind};
 
+/// Source and what was tried; the code of its failure, `None` when it worked.
+type Seen = BTreeMap<(String, &'static str), Option<&'static str>>;
+
 /// Cheap to clone; all clones know the same.
 #[derive(Clone, Debug)]
 pub struct Faults {
     db: Database,
     clock: SharedClock,
     /// What this process saw last, so that success after success writes nothing.
-    last: Arc<Mutex<BTreeMap<(String, &'static str), Option<&'static str>>>>,
+    last: Arc<Mutex<Seen>>,
 }
 
 impl Faults {
@@ -51,9 +54,7 @@ impl Faults {
         }
     }
 
-    fn lock(
-        &self,
-    ) -> std::sync::MutexGuard<'_, BTreeMap<(String, &'static str), Option<&'static str>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -17,6 +17,8 @@ use crate::pipeline::intake::Intake;
 use crate::providers::contract::{Drawn, Provider};
 use crate::providers::sources::Sources;
 
+use super::faults::Faults;
+
 /// How soon a reload of the configuration is seen.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// After an empty draw that did not wait by itself; without it a queue without long polling would spin.
@@ -30,7 +32,7 @@ struct Loop {
 }
 
 /// Runs a loop for each queue until `stop`; a reload of the sources starts and ends loops.
-pub async fn run(sources: Sources, intake: Intake, stop: CancellationToken) {
+pub async fn run(sources: Sources, intake: Intake, faults: Faults, stop: CancellationToken) {
     let mut loops: BTreeMap<(String, String), Loop> = BTreeMap::new();
     while !stop.is_cancelled() {
         let snapshot = sources.snapshot();
@@ -50,7 +52,13 @@ pub async fn run(sources: Sources, intake: Intake, stop: CancellationToken) {
                 let key = (source.clone(), queue.clone());
                 loops.entry(key).or_insert_with(|| {
                     let stop = stop.child_token();
-                    let task = draw(provider.clone(), queue, intake.clone(), stop.clone());
+                    let task = draw(
+                        provider.clone(),
+                        queue,
+                        intake.clone(),
+                        faults.clone(),
+                        stop.clone(),
+                    );
                     Loop {
                         provider: provider.clone(),
                         task: tokio::spawn(task),
@@ -70,13 +78,21 @@ pub async fn run(sources: Sources, intake: Intake, stop: CancellationToken) {
     }
 }
 
-async fn draw(provider: Arc<dyn Provider>, queue: String, intake: Intake, stop: CancellationToken) {
+async fn draw(
+    provider: Arc<dyn Provider>,
+    queue: String,
+    intake: Intake,
+    faults: Faults,
+    stop: CancellationToken,
+) {
     let mut failures = 0;
     while !stop.is_cancelled() {
         let drawn = tokio::select! {
             drawn = provider.draw(&queue) => drawn,
             () = stop.cancelled() => return,
         };
+        let failed = drawn.as_ref().err();
+        faults.saw(provider.name(), "draw", failed).await;
         let pause = match drawn {
             Ok(messages) if messages.is_empty() => {
                 failures = 0;

@@ -3,7 +3,9 @@
 //! To add a chore: (1) one file here with a function that takes what it needs and gives a report;
 //! (2) a line in `app::start` that schedules it, or a command in `cli/`; (3) its row in the README.
 
+pub mod alarms;
 pub mod rebuild;
 pub mod reconcile;
 pub mod sources;
 pub mod status;
+pub mod tell;

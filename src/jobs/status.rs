@@ -1,6 +1,7 @@
 //! `status`: the database's figures and alarms, with what only the configuration and the spool know.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::db::{Database, DbError};
 use crate::domain::clock::Timestamp;
@@ -9,15 +10,13 @@ use crate::domain::view::{Alarm, SourceStatus, SpoolView, StatusView};
 use crate::providers::sources::Sources;
 use crate::spool::Usage;
 
-/// Without a notice for so long, a source that is used to send some is worth a look.
-const QUIET_AFTER_MS: i64 = 3 * 86_400_000;
-/// A spool fuller than this (per cent) is an alarm.
-const SPOOL_FULL_PERCENT: u64 = 80;
+use super::alarms;
 
 pub async fn status(
     db: &Database,
     sources: &Sources,
     spool: Usage,
+    archive_folder: Option<&Path>,
     now: Timestamp,
 ) -> Result<StatusView, DbError> {
     let mut view = db.status_view(now).await?;
@@ -48,20 +47,13 @@ pub async fn status(
     }
     view.sources.sort_by(|a, b| a.source.cmp(&b.source));
     name_the_hosts(db, sources, &mut view.alarms).await?;
-    for status in &view.sources {
-        if let (Some(provider), Some(last)) = (sources.get(&status.source), status.last_notice_at) {
-            let after = provider
-                .common()
-                .quiet_after
-                .map_or(QUIET_AFTER_MS, |after| after.as_millis() as i64);
-            if now.since_ms(last) > after {
-                view.alarms.push(quiet(&status.source, last));
-            }
-        }
-    }
-    if spool.used_bytes.saturating_mul(100) > spool.limit_bytes.saturating_mul(SPOOL_FULL_PERCENT) {
-        view.alarms.push(nearly_full(spool));
-    }
+    alarms::faults(db, sources, now, &mut view.alarms).await?;
+    alarms::clock(db, &mut view.alarms).await?;
+    view.alarms.extend(alarms::slack(db, now).await?);
+    view.alarms.extend(alarms::quiet(db, sources, now).await?);
+    view.alarms.extend(alarms::room(spool, archive_folder));
+    view.alarms
+        .sort_by(|a, b| (&a.code, &a.source).cmp(&(&b.code, &b.source)));
     Ok(view)
 }
 
@@ -125,32 +117,5 @@ fn unconfigured(source: &str, count: u64, since: Option<Timestamp>) -> Alarm {
         what: "recordings wait because their source is not in the configuration any more"
             .to_owned(),
         remedy: format!("add [sources.{source}] again: a source's name is for ever"),
-    }
-}
-
-fn quiet(source: &str, last: Timestamp) -> Alarm {
-    Alarm {
-        code: "source_quiet".to_owned(),
-        source: Some(source.to_owned()),
-        count: 1,
-        since: Some(last),
-        what: "the vendor has sent no notice for long".to_owned(),
-        remedy: "do its notices still reach us? `callvault sources` shows the addresses to give it"
-            .to_owned(),
-    }
-}
-
-fn nearly_full(spool: Usage) -> Alarm {
-    Alarm {
-        code: reason::SPOOL_FULL.to_owned(),
-        source: None,
-        count: 1,
-        since: None,
-        what: format!(
-            "the spool holds {} of {} MiB",
-            spool.used_bytes >> 20,
-            spool.limit_bytes >> 20
-        ),
-        remedy: "is the archive away? See `callvault check`; or raise [spool] limit".to_owned(),
     }
 }

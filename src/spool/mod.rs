@@ -43,6 +43,16 @@ pub struct Usage {
     pub used_bytes: u64,
     /// Of this process; what it has promised to files in flight counts against this.
     pub limit_bytes: u64,
+    /// Of the disk that the spool lies on; `None` when the machine does not tell.
+    pub disk_used_percent: Option<u8>,
+}
+
+/// How full the disk of this folder is, as `df` counts it.
+pub fn disk_used_percent(folder: &Path) -> Option<u8> {
+    let stat = rustix::fs::statvfs(folder).ok()?;
+    let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+    let whole = used.saturating_add(stat.f_bavail);
+    u8::try_from(used.saturating_mul(100).checked_div(whole)?).ok()
 }
 
 /// What a sweep took away.
@@ -126,6 +136,7 @@ impl Spool {
             Ok(Usage {
                 used_bytes: bytes_below(&dir).map_err(|e| SpoolError::io("counting", &dir, e))?,
                 limit_bytes,
+                disk_used_percent: disk_used_percent(&dir),
             })
         })
         .await

@@ -181,10 +181,17 @@ pub async fn status(state: &WebState) -> Result<StatusView, ApiError> {
     let usage = state.spool.usage().await.unwrap_or(Usage {
         used_bytes: 0,
         limit_bytes: 0,
+        disk_used_percent: None,
     });
     ask(
         state,
-        crate::jobs::status::status(&state.db, &state.providers, usage, now),
+        crate::jobs::status::status(
+            &state.db,
+            &state.providers,
+            usage,
+            state.archive.folder(),
+            now,
+        ),
     )
     .await
 }

@@ -9,7 +9,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::ingress::faults::Faults;
 use crate::ingress::queue;
+use crate::jobs::alarms::{CLOCK, CLOCK_TOLERANCE_MS};
 use crate::pipeline::handoff::Tools;
 use crate::pipeline::inbox;
 use crate::pipeline::intake::Intake;
@@ -19,8 +21,6 @@ use super::lease_loop;
 use super::schedule::{self, Scheduled};
 use super::settings::Settings;
 
-/// A process further off the database's clock than this claims nothing.
-const CLOCK_TOLERANCE_MS: i64 = 5_000;
 const CLOCK_EVERY: Duration = Duration::from_secs(60);
 const JOURNAL_EVERY: Duration = Duration::from_secs(2);
 const INBOX_IDLE: Duration = Duration::from_millis(500);
@@ -39,7 +39,13 @@ pub async fn run(
     let may_claim = Arc::new(AtomicBool::new(false));
     let tracker = TaskTracker::new();
     let guard = |name: &'static str, work| guarded(name, work, stop.clone());
-    let clock = watch_clock(tools.clone(), may_claim.clone(), wake.clone(), stop.clone());
+    let clock = watch_clock(
+        tools.clone(),
+        name.clone(),
+        may_claim.clone(),
+        wake.clone(),
+        stop.clone(),
+    );
     tracker.spawn(guard("clock watch", tokio::spawn(clock)));
     let inbox = read_inbox(
         tools.clone(),
@@ -49,7 +55,8 @@ pub async fn run(
         stop.clone(),
     );
     tracker.spawn(guard("inbox", tokio::spawn(inbox)));
-    let queues = queue::run(tools.sources.clone(), intake, stop.clone());
+    let faults = Faults::new(tools.db.clone(), tools.clock.clone());
+    let queues = queue::run(tools.sources.clone(), intake, faults, stop.clone());
     tracker.spawn(guard("queues", tokio::spawn(queues)));
     let leases = lease_loop::run(
         tools.clone(),
@@ -126,10 +133,13 @@ pub async fn drain_journal(intake: Intake, stop: CancellationToken) {
 /// Leases are moments on the process clock; one that is far off would take live leases for dead ones.
 async fn watch_clock(
     tools: Tools,
+    instance: Arc<str>,
     may_claim: Arc<AtomicBool>,
     wake: Arc<Notify>,
     stop: CancellationToken,
 ) {
+    // Who is off says so for all to see; the machine, for its processes share one clock.
+    let doing = format!("{CLOCK} {}", instance.split('/').next().unwrap_or_default());
     while !stop.is_cancelled() {
         match tools.db.clock_offset_ms().await {
             Ok(offset) => {
@@ -141,6 +151,15 @@ async fn watch_clock(
                     );
                 }
                 may_claim.store(fine, Ordering::Relaxed);
+                let told = if fine {
+                    tools.db.clear_fault("", &doing).await
+                } else {
+                    let now = tools.clock.now();
+                    tools.db.note_fault("", &doing, CLOCK, now).await
+                };
+                if let Err(error) = told {
+                    tracing::debug!(%error, "clock not told of");
+                }
                 wake.notify_one();
             }
             Err(error) => tracing::debug!(%error, "clock not compared"),

@@ -1,5 +1,6 @@
 //! One test binary for everything that needs more than one room.
 
+mod alarms;
 mod archive;
 mod archive_disk;
 mod archive_faults;
