@@ -13,8 +13,9 @@ use crate::domain::clock::SharedClock;
 use crate::domain::ids::new_id;
 use crate::domain::notice::Notice;
 use crate::ingress::poll::{Mode, Sweeper};
-use crate::jobs::{reconcile, status, tell};
+use crate::jobs::{provider_delete, reconcile, status, tell};
 use crate::pipeline::decoder::{DecoderCrew, DecoderLimits};
+use crate::pipeline::faults::Faults;
 use crate::pipeline::handoff::Tools;
 use crate::pipeline::intake::Intake;
 use crate::providers::contract::BuildContext;
@@ -333,6 +334,7 @@ pub async fn start(
             stop.clone(),
         );
         let mut chores = vec![poll_chore(&house, sweeper)];
+        chores.push(provider_delete_chore(&house));
         if house.config.alarms.is_used() {
             chores.push(alarm_chore(&house, &spool));
         }
@@ -463,6 +465,35 @@ fn poll_chore(house: &House, sweeper: Sweeper) -> Scheduled {
     Scheduled {
         name: "poll",
         cron,
+        chore,
+    }
+}
+
+/// Rarely enough to look for candidates, often enough for a vendor that charges by the day.
+const PROVIDER_DELETE: &str = "30 */10 * * * *";
+
+/// Deletes at the vendors what sources want deleted there.
+fn provider_delete_chore(house: &House) -> Scheduled {
+    let deleter = provider_delete::Deleter {
+        db: house.db.clone(),
+        archive: house.archive.clone(),
+        sources: house.sources.clone(),
+        faults: Faults::new(house.db.clone(), house.clock.clone()),
+        clock: house.clock.clone(),
+    };
+    let chore: Chore = Arc::new(move || {
+        let deleter = deleter.clone();
+        Box::pin(async move {
+            let report = deleter.pass().await.map_err(|error| error.to_string())?;
+            Ok(format!(
+                "{} deleted, {} failed",
+                report.deleted, report.failed
+            ))
+        })
+    });
+    Scheduled {
+        name: "provider_delete",
+        cron: PROVIDER_DELETE.to_owned(),
         chore,
     }
 }

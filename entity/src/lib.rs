@@ -14,6 +14,7 @@ pub mod installation;
 pub mod notice;
 pub mod notice_link;
 pub mod pace;
+pub mod provider_delete;
 pub mod recording;
 pub mod recording_alias;
 pub mod recording_event;

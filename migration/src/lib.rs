@@ -13,6 +13,7 @@ mod m0006_gone_told;
 mod m0007_sweep;
 mod m0008_asking;
 mod m0009_alarms;
+mod m0010_provider_delete;
 
 use sea_orm_migration::MigrationTrait;
 pub use sea_orm_migration::MigratorTrait;
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_sweep::Step),
             Box::new(m0008_asking::Step),
             Box::new(m0009_alarms::Step),
+            Box::new(m0010_provider_delete::Step),
         ]
     }
 }

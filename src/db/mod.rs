@@ -18,6 +18,7 @@ pub mod lease;
 pub mod notices;
 mod objects;
 pub mod pace;
+pub mod provider_copies;
 pub mod readings;
 pub mod rebuild;
 pub mod recordings;

@@ -249,6 +249,8 @@ pub mod reason {
     pub const DECODER_FAILED: &str = "decoder_failed";
     /// No decoder child can be started.
     pub const DECODER_UNAVAILABLE: &str = "decoder_unavailable";
+    /// In the history: the vendor's copy was deleted after ours was verified.
+    pub const DELETED_AT_PROVIDER: &str = "deleted_at_provider";
     /// The decoder gave up on the file.
     pub const TRANSCODE_GAVE_UP: &str = "transcode_gave_up";
 }

@@ -1,5 +1,4 @@
 //! Ways in other than webhooks: schedule, queues, folders; all end in `pipeline::intake`.
 
-pub mod faults;
 pub mod poll;
 pub mod queue;

@@ -21,11 +21,10 @@ use crate::db::{Database, DbError};
 use crate::domain::clock::{SharedClock, Timestamp};
 use crate::domain::deadlines::forecast_lost;
 use crate::domain::notice::Door;
+use crate::pipeline::faults::{Faults, code};
 use crate::pipeline::intake::Intake;
 use crate::providers::contract::{Provider, ProviderError, Told};
 use crate::providers::sources::Sources;
-
-use super::faults::{Faults, code};
 
 /// A sweep whose process died is free for others after this time.
 const LEASE: Duration = Duration::from_secs(60);

@@ -13,11 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::notice::Door;
 use crate::domain::retry::{RetryAdvice, backoff};
+use crate::pipeline::faults::Faults;
 use crate::pipeline::intake::Intake;
 use crate::providers::contract::{Drawn, Provider};
 use crate::providers::sources::Sources;
-
-use super::faults::Faults;
 
 /// How soon a reload of the configuration is seen.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);

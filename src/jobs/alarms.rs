@@ -108,6 +108,13 @@ fn vendor_fault(fault: &Fault, now: Timestamp, alarms: &mut Vec<Alarm>) {
             "the vendor refuses our credentials".to_owned(),
             "check the source's secrets with `callvault check`",
         )
+    } else if fault.code == reason::ARCHIVE_CONFLICT {
+        alarm(
+            reason::ARCHIVE_CONFLICT,
+            source,
+            "an archived original is not what it was when it was read back before its vendor's copy was to be deleted".to_owned(),
+            "look at the store and its versions; the vendor's copy was not deleted",
+        )
     } else if now.since_ms(fault.since) >= FAILING_MS {
         alarm(
             "questions_failing",

@@ -4,6 +4,7 @@
 //! (2) a line in `app::start` that schedules it, or a command in `cli/`; (3) its row in the README.
 
 pub mod alarms;
+pub mod provider_delete;
 pub mod rebuild;
 pub mod reconcile;
 pub mod sources;

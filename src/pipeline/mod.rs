@@ -5,6 +5,7 @@
 //! knows the tray it receives and the tray it hands on (`handoff`), never another stage.
 
 pub mod decoder;
+pub mod faults;
 pub mod fetch;
 pub mod handoff;
 pub mod inbox;

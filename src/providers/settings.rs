@@ -43,6 +43,8 @@ pub struct CommonSettings {
     pub expect_recordings: bool,
     /// No notice for so long is an alarm.
     pub quiet_after: Option<Duration>,
+    /// Where a source deletes at the vendor: not before this time after archiving.
+    pub delete_after: Duration,
     /// Questions a second to the vendor's API, over all processes.
     pub requests_per_second: f64,
     /// Largest recording that is taken, in bytes.
@@ -60,6 +62,7 @@ pub const COMMON_KEYS: &[&str] = &[
     "expect_within",
     "expect_recordings",
     "quiet_after",
+    "delete_after",
     "requests_per_second",
     "max_recording",
 ];
@@ -165,6 +168,7 @@ struct Written {
     #[serde(default)]
     expect_recordings: bool,
     quiet_after: Option<Span>,
+    delete_after: Option<Span>,
     requests_per_second: Option<f64>,
     max_recording: Option<ByteSize>,
 }
@@ -266,6 +270,7 @@ impl CommonSettings {
                 .or(defaults.expect_within),
             expect_recordings: written.expect_recordings,
             quiet_after: written.quiet_after.map(Span::duration),
+            delete_after: written.delete_after.map_or(Duration::ZERO, Span::duration),
             requests_per_second,
             max_recording_bytes: written
                 .max_recording

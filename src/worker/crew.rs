@@ -9,9 +9,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::ingress::faults::Faults;
 use crate::ingress::queue;
 use crate::jobs::alarms::{CLOCK, CLOCK_TOLERANCE_MS};
+use crate::pipeline::faults::Faults;
 use crate::pipeline::handoff::Tools;
 use crate::pipeline::inbox;
 use crate::pipeline::intake::Intake;

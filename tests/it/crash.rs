@@ -15,9 +15,9 @@ use callvault::simulator::{Options, Vendor, VendorKind};
 use crate::support::house::{program, spool_files, stored_keys};
 
 /// Points that this journey cannot reach: multipart needs a bucket and a large file, the journal a
-/// database that is away (`tests/it/spool.rs` kills its writer), the sweep a vendor that can be listed
-/// (`tests/it/sweep.rs` breaks it off between any two steps).
-const ELSEWHERE: [&str; 3] = ["mpu_orig.", "journal.", "sweep."];
+/// database that is away (`tests/it/spool.rs` kills its writer), the sweep and
+/// deleting at the vendor need one that can be listed or deletes (`tests/it/sweep.rs`, `tests/it/provider_delete.rs`).
+const ELSEWHERE: [&str; 4] = ["mpu_orig.", "journal.", "sweep.", "provider_delete."];
 
 /// Every other `fail_point!` in the sources, so that a new one is tested by existing.
 fn points() -> BTreeSet<String> {

@@ -282,6 +282,7 @@ fn the_schema_equals_the_entities() {
             notice,
             notice_link,
             pace,
+            provider_delete,
             recording,
             recording_alias,
             recording_event,

@@ -19,6 +19,8 @@ mod decoder;
 mod egress;
 mod egress_bodies;
 mod journeys;
+mod outage;
+mod provider_delete;
 mod providers;
 mod push_bodies;
 mod spool;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::db::sweep::{Cursor, Walk};
 use crate::domain::clock::Timestamp;
+use crate::pipeline::faults::BAD_ANSWER;
 use crate::providers::contract::{ListPage, ProviderErrorKind, Window};
 
 use super::{DAY_S, Halt, Run};
@@ -153,7 +154,7 @@ impl Run<'_> {
                     seen = Seen::default();
                     self.report
                         .problems
-                        .retain(|known| known.code != super::super::faults::BAD_ANSWER);
+                        .retain(|known| known.code != BAD_ANSWER);
                     continue;
                 }
             };

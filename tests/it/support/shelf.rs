@@ -11,8 +11,9 @@ use callvault::domain::notice::Notice;
 use callvault::domain::reading::{Announced, Reading};
 use callvault::domain::retry::RetryAdvice;
 use callvault::providers::contract::{
-    Admission, AskedCall, Capabilities, Defaults, Incoming, ListPage, Located, Outcome, Provider,
-    ProviderError, ProviderErrorKind, Refusal, Reply, Told, Topic, WaitingPlan, Wanted, Window,
+    Address, Admission, AskedCall, Capabilities, Defaults, Incoming, ListPage, Located, Outcome,
+    Provider, ProviderError, ProviderErrorKind, Refusal, Reply, Told, Topic, WaitingPlan, Wanted,
+    Window,
 };
 use callvault::providers::settings::CommonSettings;
 use serde_json::json;
@@ -45,6 +46,8 @@ pub struct Shelf {
     pub answers: Mutex<BTreeMap<String, usize>>,
     /// Each question: `list FROM TO PAGE` in minutes since 1970, `ask CALL`.
     pub asked: Mutex<Vec<String>>,
+    /// Where recordings can be had, each under its call's id; `None`: not made yet.
+    pub address: Mutex<Option<String>>,
     /// Calls whose copy was deleted.
     pub deleted: Mutex<Vec<String>>,
 }
@@ -66,6 +69,7 @@ impl Shelf {
             items: Mutex::default(),
             answers: Mutex::default(),
             asked: Mutex::default(),
+            address: Mutex::default(),
             deleted: Mutex::default(),
         })
     }
@@ -172,8 +176,20 @@ impl Provider for Shelf {
         Ok(reading)
     }
 
-    async fn locate(&self, _wanted: &Wanted, _now: Timestamp) -> Result<Located, ProviderError> {
-        Ok(Located::NotReady { code: None })
+    async fn locate(&self, wanted: &Wanted, _now: Timestamp) -> Result<Located, ProviderError> {
+        if let Mood::Fails(kind) = *self.mood.lock().unwrap() {
+            return Err(self.error(kind, "locate"));
+        }
+        let address = self.address.lock().unwrap().clone();
+        Ok(match address {
+            Some(base) => Located::Ready(Address {
+                url: format!("{base}/{}", wanted.provider_call_id),
+                until: None,
+                headers: Vec::new(),
+                expected_bytes: None,
+            }),
+            None => Located::NotReady { code: None },
+        })
     }
 
     fn waiting_plan(&self) -> WaitingPlan {

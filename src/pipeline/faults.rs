@@ -32,7 +32,11 @@ impl Faults {
     /// How a call of the vendor's door ended; `doing` is one of `list`, `ask`, `draw`, `delete`. What cannot
     /// be written down now is written with the next failure.
     pub async fn saw(&self, source: &str, doing: &'static str, failed: Option<&ProviderError>) {
-        let code = failed.map(code);
+        self.saw_code(source, doing, failed.map(code)).await;
+    }
+
+    /// The same for what is not the vendor's fault.
+    pub async fn saw_code(&self, source: &str, doing: &'static str, code: Option<&'static str>) {
         let key = (source.to_owned(), doing);
         let known = self.lock().get(&key).copied();
         let written = match code {
