@@ -130,6 +130,7 @@ mod tests {
             scratch,
             fingerprint,
             plain_http: false,
+            packed: None,
             announced,
         };
         inspect(fetched).await.map(|_| ())

@@ -157,6 +157,7 @@ impl Vcrtc {
             until: Some(now.plus(self.settings.url_ttl)),
             headers: Vec::new(),
             expected_bytes: Some(size),
+            expected_md5: Vec::new(),
         })
     }
 

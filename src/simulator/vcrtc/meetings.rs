@@ -138,6 +138,7 @@ impl Vcrtc {
                 method: Method::POST,
                 url: url.clone(),
                 mime: "application/json",
+                headers: Vec::new(),
                 body: body.clone().into(),
             };
             let taken = |answer: &Answered| answer.code("stored").is_some_and(|n| n.is_number());
