@@ -230,6 +230,9 @@ fn fresh(context: &Context<'_>, call: &Merged, announced: &Announced) -> Row {
     if let Some(link) = &announced.link {
         clocks.link_until = link.until.or(clocks.link_until);
     }
+    let link_renewable = announced
+        .link_renewable
+        .unwrap_or(context.source.link_renewable);
     let confirmed = announced.confirmed.then(|| origin.arrived_at.ms());
     Row {
         recording_id: new_id(now),
@@ -249,12 +252,12 @@ fn fresh(context: &Context<'_>, call: &Merged, announced: &Announced) -> Row {
             .link
             .as_ref()
             .and_then(|link| rows::ms(link.until)),
-        link_renewable: context.source.link_renewable,
+        link_renewable,
         ready_after_ms: rows::ms(clocks.ready_after),
         link_until_ms: rows::ms(clocks.link_until),
         gone_at_ms: rows::ms(clocks.gone_at),
         deadline_at_ms: clocks
-            .deadline(origin.arrived_at, context.source.link_renewable)
+            .deadline(origin.arrived_at, link_renewable)
             .ms(),
         arrived_at_ms: origin.arrived_at.ms(),
         at_ms: call.at_ms,
@@ -272,7 +275,7 @@ fn fresh(context: &Context<'_>, call: &Merged, announced: &Announced) -> Row {
         available_at_ms: first_try(
             now,
             rows::ms(clocks.ready_after),
-            clocks.deadline(origin.arrived_at, context.source.link_renewable),
+            clocks.deadline(origin.arrived_at, link_renewable),
         ),
         lease_token: 0,
         lease_owner: None,
@@ -426,6 +429,8 @@ fn add(row: &mut Row, context: &Context<'_>, announced: &Announced) -> Result<()
     unite(&mut handle, &announced.handle);
     row.handle = handle.to_string();
     if !archived {
+        // One notice that brings what a question needs is enough, whatever the others lack.
+        row.link_renewable |= announced.link_renewable == Some(true);
         match &announced.link {
             Some(link)
                 if row.link_url.is_none() || rows::ms(link.until) > row.link_url_until_ms =>
@@ -512,7 +517,8 @@ async fn update(
          link_url = $6, link_url_until_ms = $7, ready_after_ms = $8, link_until_ms = $9, \
          gone_at_ms = $10, deadline_at_ms = $11, arrived_at_ms = $12, confirmed_at_ms = $13, \
          state = $14, state_since_ms = $15, reason = $16, evidence = $17, facts_version = $18, \
-         work_class = $19, available_at_ms = $20, manifest_due = $21, gone_told_ms = $22, found_by = $23 \
+         work_class = $19, available_at_ms = $20, manifest_due = $21, gone_told_ms = $22, \
+         found_by = $23, link_renewable = $24 \
          where recording_id = $1",
         vals![
             row.recording_id,
@@ -537,7 +543,8 @@ async fn update(
             row.available_at_ms,
             row.manifest_due,
             row.gone_told_ms,
-            row.found_by.as_str()
+            row.found_by.as_str(),
+            row.link_renewable
         ],
     )
     .await?;

@@ -51,6 +51,8 @@ pub struct RecordingRow {
     pub part: Part,
     pub handle: Value,
     pub link: Option<Link>,
+    /// A dead address can be asked for again.
+    pub link_renewable: bool,
     pub clocks: Clocks,
     pub arrived_at: Timestamp,
     pub deadline_at: Timestamp,

@@ -108,6 +108,7 @@ pub(super) fn recording(
             url,
             until: at(row.link_url_until_ms),
         }),
+        link_renewable: row.link_renewable,
         arrived_at: Timestamp::from_ms(row.arrived_at_ms),
         deadline_at: Timestamp::from_ms(row.deadline_at_ms),
         confirmed_at: at(row.confirmed_at_ms),

@@ -36,6 +36,7 @@ pub(super) fn absorb(row: &mut Row, other: &Row) -> Result<(), DbError> {
         row.link_url_until_ms = other.link_url_until_ms;
         row.link_until_ms = other.link_until_ms.or(row.link_until_ms);
     }
+    row.link_renewable |= other.link_renewable && row.archived_at_ms.is_none();
     row.gone_told_ms = [row.gone_told_ms, other.gone_told_ms]
         .into_iter()
         .flatten()

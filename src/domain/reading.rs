@@ -73,6 +73,8 @@ pub struct Announced {
     pub handle: Value,
     /// A short-lived address that came with the notice.
     pub link: Option<Link>,
+    /// Whether a dead address of this recording can be asked for again; `None`: as its source says.
+    pub link_renewable: Option<bool>,
     pub clocks: Clocks,
     /// The vendor says that the file is there now: the next try is pulled forward to `ready_after`.
     pub ready_now: bool,

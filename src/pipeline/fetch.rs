@@ -201,13 +201,15 @@ fn bad_status(
     status: u16,
     now: Timestamp,
 ) -> Verdict {
-    let renewable = provider.capabilities().link_renewable;
+    let renewable = row.link_renewable;
     tracing::info!(recording = %row.recording_id, status, "address answered without a recording");
     match status {
         429 | 503 if response.retry_after.is_some() => {
             Verdict::later_after(reason::THROTTLED, response.retry_after.unwrap_or_default())
         }
         429 => Verdict::later(reason::THROTTLED),
+        // An address that was given before its file is there (Alibaba page, checklist 6).
+        404 if renewable && is_early(provider, row, now) => Verdict::later(reason::NOT_READY),
         401 | 403 | 404 | 410 if renewable => Verdict::later(reason::LINK_EXPIRED),
         401 | 403 | 404 | 410 if row.clocks.is_over(false, now) => Verdict::Gone {
             reason: reason::GONE,
@@ -217,6 +219,13 @@ fn bad_status(
         401 | 403 | 404 | 410 => Verdict::later(reason::NOT_READY),
         _ => Verdict::later(reason::PROVIDER_UNREACHABLE),
     }
+}
+
+/// So soon after the call that its file may still be on the way.
+fn is_early(provider: &dyn Provider, row: &RecordingRow, now: Timestamp) -> bool {
+    let since = row.call.ended_at.unwrap_or(row.arrived_at);
+    now < since.plus(provider.waiting_plan().ready_deadline)
+        && !row.clocks.is_over(row.link_renewable, now)
 }
 
 fn fetch_failed(row: &RecordingRow, error: &FetchError) -> Verdict {

@@ -282,9 +282,7 @@ async fn settle(
     let row = &loaded.row;
     let now = tools.clock.now();
     let deadline = row.deadline_at;
-    let over = row
-        .clocks
-        .is_over(provider.capabilities().link_renewable, now);
+    let over = row.clocks.is_over(row.link_renewable, now);
     let settle = match verdict {
         Verdict::LeaseLost => return Err(Verdict::LeaseLost),
         // The vendor's time is over and the vendor does not give it: nothing will change any more.
@@ -331,8 +329,7 @@ fn bad_bytes(
     reason: &'static str,
     now: Timestamp,
 ) -> Settle {
-    let renewable = provider.capabilities().link_renewable;
-    if row.clocks.is_over(renewable, now) {
+    if row.clocks.is_over(row.link_renewable, now) {
         return gone(
             row,
             crate::domain::recording::reason::EXPIRED_AT_PROVIDER,

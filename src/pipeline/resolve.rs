@@ -28,9 +28,7 @@ pub async fn resolve(
     };
     let located = provider.locate(&wanted, now).await;
     fail::fail_point!("resolve.after_call");
-    let over = row
-        .clocks
-        .is_over(provider.capabilities().link_renewable, now);
+    let over = row.clocks.is_over(row.link_renewable, now);
     match located {
         Ok(Located::Ready(address)) => Ok(address),
         Ok(Located::NotReady { .. } | Located::Later { .. }) if over => Err(Verdict::Gone {

@@ -32,6 +32,10 @@ impl Api {
         }
     }
 
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// Waits for the source's turn and asks. Any status but 429 is an answer; `doing` is told in errors.
     pub async fn call(
         &self,

@@ -121,7 +121,7 @@ pub struct Capabilities {
     pub can_ask: bool,
     /// The vendor's copy can be deleted (`delete`), where the source's settings want it.
     pub can_delete: bool,
-    /// A dead address can be asked for again.
+    /// A dead address can be asked for again; where it depends on the recording, `Announced` says so.
     pub link_renewable: bool,
     /// Notices may come by GET.
     pub takes_get: bool,
@@ -166,6 +166,16 @@ pub struct Drawn {
     pub told: Told,
     /// What `confirm` needs; empty where nothing has to be confirmed.
     pub receipt: String,
+    /// How long the vendor hides it, from the draw on, until it shows it again. `None`: for ever, or
+    /// nobody knows; then it is never prolonged.
+    pub hidden_for: Option<Duration>,
+}
+
+/// A message that stays hidden for longer, under a new receipt; the old one is worth nothing any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prolonged {
+    pub receipt: String,
+    pub hidden_for: Option<Duration>,
 }
 
 /// A call for whose recordings the vendor is asked.
@@ -341,6 +351,16 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// empty answer is not an error.
     async fn draw(&self, _queue: &str) -> Result<Vec<Drawn>, ProviderError> {
         Ok(Vec::new())
+    }
+
+    /// Storing takes its time: hides a message for longer. `None`: it is not ours any more (the vendor
+    /// showed it to somebody again), or this vendor cannot.
+    async fn prolong(
+        &self,
+        _queue: &str,
+        _receipt: &str,
+    ) -> Result<Option<Prolonged>, ProviderError> {
+        Ok(None)
     }
 
     /// These messages are durable here: the vendor may forget them. What is not confirmed comes again.

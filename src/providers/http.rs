@@ -36,7 +36,7 @@ pub use wire::{Network, SystemNetwork};
 
 /// Most redirects that are followed for one recording.
 pub const MAX_REDIRECTS: usize = 5;
-/// Largest answer of a vendor's API, in bytes.
+/// Largest answer of a vendor's API, in bytes, unless the request says otherwise.
 pub const MAX_API_BYTES: u64 = 1024 * 1024;
 /// How long a host that did not speak https is asked by plain http at once (`try_https`).
 const HTTPS_MEMORY: Duration = Duration::from_secs(600);
@@ -128,7 +128,7 @@ impl GuardedClient {
         let started = Instant::now();
         let target = format!("{}{}", base.as_str(), request.path_and_query);
         let to = WebAddress::parse(&target).map_err(|why| FetchError::unusable(&target, why))?;
-        let limits = Limits::api(request.timeout);
+        let limits = Limits::api(request.timeout, request.max_bytes);
         let headers = header_map(&to, &request.headers)?;
         let out = build(&to, request.method, headers, request.body)?;
         let exchange = wire::exchange(

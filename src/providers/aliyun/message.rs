@@ -8,6 +8,10 @@ pub enum Use {
     Recording,
     Cdr,
     RtcCdr,
+    /// Number protection: a call record, which may name addresses.
+    ProtectedCdr,
+    /// Number protection: recording ready, to be asked for.
+    ProtectedRecording,
     /// Kept and not read, for this reason.
     Ignored(&'static str),
 }
@@ -25,7 +29,10 @@ const fn message(name: &'static str, what: &'static str, used_as: Use) -> Messag
 }
 
 const STATES: Use = Use::Ignored("an intermediate state of a call, not its end");
-const PROTECTION: Use = Use::Ignored("number protection is not read by this version; kept");
+/// In front of the type where the message came from a queue: nobody can push to such a topic.
+const QUEUE: &str = "mns:";
+/// The topic of what `QueryRecordFileDownloadUrl` told, in the shape of a `SecretRecording`.
+pub const ASKED: &str = "asked:SecretRecording";
 
 /// aliyun.md, section 1. The body does not name its type, so each has its own address.
 pub const TYPES: [MessageType; 15] = [
@@ -76,33 +83,33 @@ pub const TYPES: [MessageType; 15] = [
     ),
     message(
         "SecretStartReport",
-        "kept, not read: number protection",
-        PROTECTION,
+        "kept, not read: states during a protected call",
+        STATES,
     ),
     message(
         "SecretRingReport",
-        "kept, not read: number protection",
-        PROTECTION,
+        "kept, not read: states during a protected call",
+        STATES,
     ),
     message(
         "SecretPickUpReport",
-        "kept, not read: number protection",
-        PROTECTION,
+        "kept, not read: states during a protected call",
+        STATES,
     ),
     message(
         "SecretReport",
-        "kept, not read: number protection",
-        PROTECTION,
+        "call records of number protection: numbers, times, result",
+        Use::ProtectedCdr,
     ),
     message(
         "SecretRecording",
-        "kept, not read: number protection",
-        PROTECTION,
+        "recording ready, number protection; asked for with the access key",
+        Use::ProtectedRecording,
     ),
     message(
         "SecretAsrReport",
-        "kept, not read: number protection",
-        PROTECTION,
+        "kept, not read: transcripts of protected calls",
+        Use::Ignored("a transcript, not a recording"),
     ),
 ];
 
@@ -117,6 +124,19 @@ pub const TOPICS: [Topic; TYPES.len()] = {
     topics
 };
 
+pub fn queue_topic(name: &str) -> String {
+    format!("{QUEUE}{name}")
+}
+
+/// The type behind a notice's topic, whichever door it came through.
+pub fn of_topic(topic: &str) -> Option<&'static MessageType> {
+    match topic {
+        ASKED => find("SecretRecording"),
+        _ => find(topic.strip_prefix(QUEUE).unwrap_or(topic)),
+    }
+}
+
+/// A type by the vendor's name for it.
 pub fn find(name: &str) -> Option<&'static MessageType> {
     const ALL: &[MessageType] = &TYPES;
     ALL.iter().find(|known| known.topic.name == name)

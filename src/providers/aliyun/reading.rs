@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::domain::call::{CallFacts, LegFacts, Party};
 use crate::domain::clock::Timestamp;
 use crate::domain::deadlines::Clocks;
+use crate::domain::digest::Hasher;
 use crate::domain::notice::Notice;
 use crate::domain::reading::{Announced, Reading};
 use crate::domain::recording::Part;
@@ -17,7 +18,7 @@ use super::loose::{self, Element};
 use super::message::{self, Use};
 
 /// Longest call id that is taken; the documented one has up to 100 characters.
-const LONGEST_ID: usize = 512;
+pub const LONGEST_ID: usize = 512;
 /// Longest id of another system that is searchable; longer ones stay in `custom` alone.
 const LONGEST_CORRELATION_ID: usize = 256;
 
@@ -27,11 +28,13 @@ pub struct Reader {
     pub zone: Tz,
     /// Only when configured; by default the link's life is all that is known.
     pub provider_keeps: Option<Duration>,
+    /// The account's key is configured, so that number protection can be asked.
+    pub can_ask: bool,
 }
 
 impl Reader {
     pub fn read(&self, notice: &Notice) -> Result<Reading, String> {
-        let known = message::find(&notice.topic)
+        let known = message::of_topic(&notice.topic)
             .ok_or_else(|| format!("{:?} is no message type", notice.topic))?;
         if let Use::Ignored(why) = known.used_as {
             return Ok(Reading {
@@ -41,6 +44,7 @@ impl Reader {
         }
         let elements = elements(&notice.body)?;
         let mut reading = Reading::default();
+        let count = elements.len();
         if elements.is_empty() {
             reading.ignored = Some("an empty batch".to_owned());
         }
@@ -48,6 +52,9 @@ impl Reader {
             if let Err(why) = self.read_element(known.used_as, value, notice, &mut reading) {
                 reading.unreadable.push(format!("element {index}: {why}"));
             }
+        }
+        if count > 0 && reading == Reading::default() {
+            reading.ignored = Some("short messages, not calls".to_owned());
         }
         Ok(reading)
     }
@@ -64,6 +71,8 @@ impl Reader {
             Use::Recording => self.recording(&mut element, notice, reading)?,
             Use::Cdr => reading.calls.push(self.cdr(&mut element)?),
             Use::RtcCdr => reading.calls.push(self.rtc_cdr(&mut element)?),
+            Use::ProtectedCdr => return self.protected_cdr(element, notice, reading),
+            Use::ProtectedRecording => return self.protected_recording(element, reading),
             Use::Ignored(_) => return Ok(()),
         }
         if let Some(call) = reading.calls.last_mut() {
@@ -264,12 +273,60 @@ fn elements(body: &[u8]) -> Result<Vec<Value>, String> {
     }
 }
 
-/// Whether a body can be read at all; the error text says why not.
-pub fn check(body: &[u8]) -> Result<(), String> {
-    elements(body).map(|_| ())
+/// The key by which a repeat of a message is known, whichever door it comes through; an error says why the body
+/// cannot be read at all.
+///
+/// One element is one message, alone in an array or bare, and with however fresh a signature in its addresses: their
+/// place and their end count. Of a batch the bytes count, its elements are told apart when they are read.
+pub fn key(message_type: &str, body: &[u8]) -> Result<String, String> {
+    let elements = elements(body)?;
+    let mut hasher = Hasher::new();
+    hasher.update(message_type.as_bytes());
+    match elements.as_slice() {
+        [one] => {
+            let mut text = String::from("\u{1}");
+            unsigned(one, &mut text);
+            hasher.update(text.as_bytes());
+        }
+        _ => {
+            hasher.update(b"\0");
+            hasher.update(body);
+        }
+    }
+    Ok(hasher.finish().sha256.hex())
 }
 
-fn call_id(element: &mut Element, names: &[&str]) -> Result<String, String> {
+/// A value as text that does not change with the order of members or the signature of an address.
+fn unsigned(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
+            for (name, value) in members {
+                out.push_str(&Value::from(name.as_str()).to_string());
+                out.push(':');
+                unsigned(value, out);
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            items.iter().for_each(|item| unsigned(item, out));
+            out.push(']');
+        }
+        Value::String(text) => {
+            let link = link::read(text).ok().filter(|_| text.contains('?'));
+            let text = match link {
+                Some(link) => format!("{} {:?}", link::place(&link.url), link.until),
+                None => text.clone(),
+            };
+            out.push_str(&Value::from(text).to_string());
+        }
+        other => out.push_str(&other.to_string()),
+    }
+    out.push(',');
+}
+
+pub fn call_id(element: &mut Element, names: &[&str]) -> Result<String, String> {
     match element.text_of(names) {
         Some(id) if id.len() <= LONGEST_ID => Ok(id),
         Some(id) => Err(format!("{} of {} bytes", names[0], id.len())),
@@ -278,7 +335,7 @@ fn call_id(element: &mut Element, names: &[&str]) -> Result<String, String> {
 }
 
 /// The customer's own value: an id to search by, and readable when it is JSON inside a text.
-fn take_customer_id(element: &mut Element, names: &[&'static str], call: &mut CallFacts) {
+pub fn take_customer_id(element: &mut Element, names: &[&'static str], call: &mut CallFacts) {
     for name in names {
         let Some(value) = element.value(name) else {
             continue;

@@ -41,14 +41,14 @@ impl Limits {
     }
 
     /// For vendor APIs: 10 s to connect, `timeout` for the answer and again for all of it.
-    pub(super) fn api(timeout: Duration) -> Self {
+    pub(super) fn api(timeout: Duration, max_bytes: u64) -> Self {
         Self {
             connect: Duration::from_secs(10),
             first_byte: timeout,
             idle: timeout,
             total: timeout + Duration::from_secs(10),
             floor_bytes_per_s: 0,
-            max_bytes: MAX_API_BYTES,
+            max_bytes,
         }
     }
 }
@@ -101,6 +101,8 @@ pub struct ApiRequest {
     pub body: Bytes,
     /// How long the vendor may take to answer; 20 s unless it is a long poll.
     pub timeout: Duration,
+    /// Largest answer, in bytes.
+    pub max_bytes: u64,
 }
 
 impl ApiRequest {
@@ -111,6 +113,7 @@ impl ApiRequest {
             headers: Vec::new(),
             body: Bytes::new(),
             timeout: Duration::from_secs(20),
+            max_bytes: MAX_API_BYTES,
         }
     }
 
@@ -128,6 +131,13 @@ impl ApiRequest {
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// For answers that may be larger than usual.
+    #[must_use]
+    pub fn at_most(mut self, max_bytes: u64) -> Self {
+        self.max_bytes = max_bytes;
         self
     }
 
