@@ -256,9 +256,7 @@ fn fresh(context: &Context<'_>, call: &Merged, announced: &Announced) -> Row {
         ready_after_ms: rows::ms(clocks.ready_after),
         link_until_ms: rows::ms(clocks.link_until),
         gone_at_ms: rows::ms(clocks.gone_at),
-        deadline_at_ms: clocks
-            .deadline(origin.arrived_at, link_renewable)
-            .ms(),
+        deadline_at_ms: clocks.deadline(origin.arrived_at, link_renewable).ms(),
         arrived_at_ms: origin.arrived_at.ms(),
         at_ms: call.at_ms,
         found_by: context.notice.notice.door.as_str().to_owned(),

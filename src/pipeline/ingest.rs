@@ -122,7 +122,7 @@ async fn walk(tools: &Tools, leased: Leased) -> Result<(), Verdict> {
             }
             derive(tools, &lease, scratch).await
         }
-        Err(verdict) => settle(tools, &lease, provider.as_ref(), verdict).await,
+        Err(verdict) => settle(tools, &lease, verdict).await,
     }
 }
 
@@ -268,12 +268,7 @@ fn with_note(notes: &[String], code: &str) -> Vec<String> {
 }
 
 /// Turns a verdict into the row's next state.
-async fn settle(
-    tools: &Tools,
-    lease: &Lease,
-    provider: &dyn Provider,
-    verdict: Verdict,
-) -> Result<(), Verdict> {
+async fn settle(tools: &Tools, lease: &Lease, verdict: Verdict) -> Result<(), Verdict> {
     if verdict == Verdict::LeaseLost {
         return Err(Verdict::LeaseLost);
     }
@@ -308,7 +303,7 @@ async fn settle(
         },
         Verdict::BadBytes { reason, detail } => {
             tracing::warn!(recording = %row.recording_id, reason, detail, "bytes refused");
-            bad_bytes(row, provider, reason, now)
+            bad_bytes(row, reason, now)
         }
         Verdict::Quarantine { reason, detail } => {
             tracing::error!(recording = %row.recording_id, reason, detail, "recording quarantined");
@@ -323,12 +318,7 @@ async fn settle(
     Ok(())
 }
 
-fn bad_bytes(
-    row: &RecordingRow,
-    provider: &dyn Provider,
-    reason: &'static str,
-    now: Timestamp,
-) -> Settle {
+fn bad_bytes(row: &RecordingRow, reason: &'static str, now: Timestamp) -> Settle {
     if row.clocks.is_over(row.link_renewable, now) {
         return gone(
             row,

@@ -191,6 +191,16 @@ impl House {
             .fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// A message of the vendor's own queue was deleted by the customer.
+    pub fn count_taken(&self) {
+        self.counters.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A message was shown again.
+    pub fn count_shown_again(&self) {
+        self.counters.repeated.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub fn count_planned(&self, calls: usize) {
         self.counters
             .planned

@@ -74,7 +74,7 @@ impl FromStr for Mishaps {
     }
 }
 
-/// Which of a vendor's interfaces an account has; others than those named know one.
+/// Which of a vendor's interfaces an account has; a vendor that has not the one asked for plays its first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Profile {
     /// Feiyu: `callhangup` and `recordEnd`, the time signed. VCRTC: the public cloud.
@@ -83,6 +83,10 @@ pub enum Profile {
     /// Feiyu: a CDR for each leg, joined by `dialBackId`, with the constant signature. VCRTC: the dedicated cloud,
     /// with sessions.
     V3,
+    /// Alibaba: recordings and RTC call records come by message queue, other call records by push.
+    Queue,
+    /// Alibaba's number protection: call records by push, recordings by queue, addresses by question.
+    Protection,
 }
 
 #[derive(Clone, Debug)]
@@ -199,7 +203,12 @@ impl Vendor {
             return Err(Error::Speed(options.speed));
         }
         let seed = Dice::named(options.seed, &options.source).roll();
-        let planner = Planner::new(kind, seed, options.mishaps, &options.only)?;
+        let planner = Planner::new(
+            kind.manners(options.profile),
+            seed,
+            options.mishaps,
+            &options.only,
+        )?;
         let (ledger, earlier) =
             Ledger::open(options.ledger.as_deref(), &options.source).map_err(Error::Ledger)?;
         let cannot = |source| Error::Listen {

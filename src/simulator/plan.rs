@@ -1,9 +1,11 @@
 //! What happens to each simulated call, decided by the seed alone: which mishaps it meets and how it must end.
 
 use super::dice::Dice;
-use super::{Error, Mishaps, VendorKind};
+use super::vendor::Manners;
+use super::{Error, Mishaps};
 
-/// What can go wrong with a call. All but the last three (and, at Alibaba, `link_expired`) pass after one or two
+/// What can go wrong with a call. All but `gone`, `never_recorded` and `unannounced` (and, where addresses cannot be
+/// renewed, `link_expired`) pass after one or two
 /// tries, so that the call can still be archived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mishap {
@@ -37,10 +39,20 @@ pub enum Mishap {
     NeverRecorded,
     /// No notice tells of the recording.
     Unannounced,
+    /// A message that nobody can read lies in the queue beside the call's.
+    Poison,
+    /// The queue's answer breaks off: its messages stay hidden and come again.
+    Redelivered,
+    /// The queue's tokens are withdrawn before their time.
+    TokenDied,
+    /// A message is shown again although it was to be deleted.
+    DeadHandle,
+    /// The queue, or who gives its tokens, is too busy.
+    QueueBusy,
 }
 
 impl Mishap {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 20] = [
         Self::Late,
         Self::Twice,
         Self::Never,
@@ -56,6 +68,20 @@ impl Mishap {
         Self::Gone,
         Self::NeverRecorded,
         Self::Unannounced,
+        Self::Poison,
+        Self::Redelivered,
+        Self::TokenDied,
+        Self::DeadHandle,
+        Self::QueueBusy,
+    ];
+
+    /// Mishaps of a vendor's own queue; only vendors that name them have them.
+    pub const OF_QUEUES: &[Self] = &[
+        Self::Poison,
+        Self::Redelivered,
+        Self::TokenDied,
+        Self::DeadHandle,
+        Self::QueueBusy,
     ];
 
     /// The name in the ledger and in [`super::Options::only`].
@@ -76,6 +102,11 @@ impl Mishap {
             Self::Gone => "gone",
             Self::NeverRecorded => "never_recorded",
             Self::Unannounced => "unannounced",
+            Self::Poison => "poison",
+            Self::Redelivered => "redelivered",
+            Self::TokenDied => "token_died",
+            Self::DeadHandle => "dead_handle",
+            Self::QueueBusy => "queue_busy",
         }
     }
 
@@ -128,7 +159,7 @@ impl Plan {
 /// Decides the calls of one source.
 #[derive(Clone, Debug)]
 pub struct Planner {
-    kind: VendorKind,
+    manners: Manners,
     seed: u64,
     mishaps: Mishaps,
     /// Sets of mishaps in rotation; empty when chance decides.
@@ -138,24 +169,26 @@ pub struct Planner {
 impl Planner {
     /// `seed` already belongs to the source. Each text in `only` is a mishap, several joined by `+`, or `none`.
     pub fn new(
-        kind: VendorKind,
+        manners: Manners,
         seed: u64,
         mishaps: Mishaps,
         only: &[String],
     ) -> Result<Self, Error> {
-        let manners = kind.manners();
         let read = |text: &String| {
             text.split('+')
                 .filter(|name| *name != "none")
                 .map(|name| {
                     Mishap::named(name)
                         .filter(|mishap| !manners.never.contains(mishap))
+                        .filter(|mishap| {
+                            !Mishap::OF_QUEUES.contains(mishap) || manners.queue.contains(mishap)
+                        })
                         .ok_or_else(|| Error::UnknownMishap(name.to_owned()))
                 })
                 .collect::<Result<Vec<_>, _>>()
         };
         Ok(Self {
-            kind,
+            manners,
             seed,
             mishaps,
             only: only.iter().map(read).collect::<Result<_, _>>()?,
@@ -181,7 +214,6 @@ impl Planner {
     }
 
     fn plan(&self, index: u64) -> Plan {
-        let manners = self.kind.manners();
         let mishaps = if self.only.is_empty() {
             self.drawn(index)
         } else {
@@ -189,7 +221,7 @@ impl Planner {
         };
         let ending = mishaps.iter().find_map(|mishap| match mishap {
             Mishap::Gone => Some(Ending::Lost),
-            Mishap::LinkExpired if manners.expired_is_lost => Some(Ending::Lost),
+            Mishap::LinkExpired if self.manners.expired_is_lost => Some(Ending::Lost),
             Mishap::NeverRecorded => Some(Ending::Absent),
             Mishap::Unannounced => Some(Ending::None),
             _ => None,
@@ -208,19 +240,20 @@ impl Planner {
             Mishaps::Fair => 7,
             Mishaps::Storm => 5,
         };
-        let manners = self.kind.manners();
+        let manners = self.manners;
         let failures = manners.failures;
         if index % every == 3 {
             let turn = (index / every).wrapping_add(self.seed % 3) % failures.len() as u64;
             return vec![failures[turn as usize]];
         }
         let mut dice = Dice::named(self.seed.wrapping_add(index), "mishaps");
-        let mut notice = dice.pick(&[
+        let usual = [
             Mishap::Late,
             Mishap::Twice,
             Mishap::Never,
             Mishap::OutOfOrder,
-        ]);
+        ];
+        let mut notice = dice.pick(&[&usual, manners.queue].concat());
         if manners.never.contains(&notice) {
             notice = Mishap::Twice;
         }
@@ -251,10 +284,11 @@ impl Planner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simulator::{Profile, VendorKind};
 
     fn planner(kind: VendorKind, mishaps: Mishaps, only: &[&str]) -> Planner {
         let only: Vec<String> = only.iter().map(ToString::to_string).collect();
-        Planner::new(kind, 99, mishaps, &only).unwrap()
+        Planner::new(kind.manners(Profile::V2), 99, mishaps, &only).unwrap()
     }
 
     #[test]
@@ -312,10 +346,16 @@ mod tests {
         for (kind, name) in [
             (VendorKind::Feiyu, "lost_horse"),
             (VendorKind::Aliyun, "never_recorded"),
+            (VendorKind::Aliyun, "poison"),
         ] {
-            let told = Planner::new(kind, 1, Mishaps::None, &[name.to_owned()])
-                .unwrap_err()
-                .to_string();
+            let told = Planner::new(
+                kind.manners(Profile::V2),
+                1,
+                Mishaps::None,
+                &[name.to_owned()],
+            )
+            .unwrap_err()
+            .to_string();
             assert!(told.contains(name), "{told}");
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::house::House;
 use super::plan::Mishap;
 use super::vendor::{Manners, Simulated};
-use super::{Error, aliyun, feiyu, vcrtc, yunxin};
+use super::{Error, Profile, aliyun, feiyu, vcrtc, yunxin};
 
 /// A vendor that can be simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,29 +45,28 @@ impl VendorKind {
         }
     }
 
-    pub(super) fn manners(self) -> Manners {
+    pub(super) fn manners(self, profile: Profile) -> Manners {
         match self {
             Self::Feiyu => Manners {
                 failures: &[Mishap::Gone, Mishap::NeverRecorded, Mishap::Unannounced],
                 never: &[],
+                queue: &[],
                 expired_is_lost: false,
             },
-            Self::Aliyun => Manners {
-                failures: &[Mishap::Unannounced, Mishap::Gone, Mishap::LinkExpired],
-                never: &[Mishap::NeverRecorded],
-                expired_is_lost: true,
-            },
+            Self::Aliyun => aliyun::manners(profile),
             // No date and no code says that a recording is gone; it is asked for until somebody decides.
             Self::Vcrtc => Manners {
                 failures: &[Mishap::NeverRecorded, Mishap::Unannounced],
                 never: &[Mishap::OutOfOrder, Mishap::Gone],
                 expired_is_lost: false,
+                queue: &[],
             },
             // Whatever was not announced can be asked for, so it is no failure that could be planned.
             Self::Yunxin => Manners {
                 failures: &[Mishap::Gone],
                 never: &[Mishap::NeverRecorded, Mishap::Unannounced],
                 expired_is_lost: false,
+                queue: &[],
             },
         }
     }

@@ -34,6 +34,8 @@ pub struct Manners {
     pub failures: &'static [Mishap],
     /// Mishaps that this vendor does not have.
     pub never: &'static [Mishap],
+    /// Mishaps of its message queue, where it has one.
+    pub queue: &'static [Mishap],
     /// A dead address cannot be renewed: then the recording is lost.
     pub expired_is_lost: bool,
 }

@@ -206,13 +206,15 @@ impl Mns {
         let authorization = sign::mns(&token.key.id, token.key.secret.expose(), &string);
         headers.push(("authorization".to_owned(), authorization));
         // Sent, not signed.
-        headers.push(("security-token".to_owned(), token.security.expose().to_owned()));
+        headers.push((
+            "security-token".to_owned(),
+            token.security.expose().to_owned(),
+        ));
         headers
             .iter()
-            .fold(
-                ApiRequest::new(method, target),
-                |request, (name, value)| request.header(name, value),
-            )
+            .fold(ApiRequest::new(method, target), |request, (name, value)| {
+                request.header(name, value)
+            })
             .body(body.to_owned())
             .at_most(MOST_BYTES)
     }

@@ -97,7 +97,8 @@ impl Reader {
             };
             match link::read(&text) {
                 Ok(found) => {
-                    let mut announced = self.announced(&call, which, pool_key.as_deref(), called_at);
+                    let mut announced =
+                        self.announced(&call, which, pool_key.as_deref(), called_at);
                     announced.clocks.gone_at = gone_at;
                     announced.clocks.link_until = found.until;
                     announced.link = Some(found);
@@ -212,7 +213,11 @@ impl<'a> Question<'a> {
         })
     }
 
-    async fn ask(&self, pop: &Pop, base: &BaseUrl) -> Result<Result<Link, Option<String>>, ProviderError> {
+    async fn ask(
+        &self,
+        pop: &Pop,
+        base: &BaseUrl,
+    ) -> Result<Result<Link, Option<String>>, ProviderError> {
         // Of UTC+8 and without a zone; a number is not taken (the page of the sibling question says so).
         let called_at = in_shanghai(self.called_at);
         let params = [
@@ -287,11 +292,7 @@ pub async fn locate(
 }
 
 /// The recording of a protected call whose announcement never came.
-pub async fn ask(
-    pop: &Pop,
-    base: &BaseUrl,
-    call: &AskedCall,
-) -> Result<Vec<Told>, ProviderError> {
+pub async fn ask(pop: &Pop, base: &BaseUrl, call: &AskedCall) -> Result<Vec<Told>, ProviderError> {
     let Some(question) = Question::of(&call.custom, &call.provider_call_id) else {
         return Ok(Vec::new());
     };

@@ -71,7 +71,9 @@ impl Queues {
     pub async fn draw(&self, name: &str) -> Result<Vec<Drawn>, ProviderError> {
         let queue = self.find(name)?;
         let messages = self
-            .with_token(queue, |token| async move { self.mns.receive(name, &token).await })
+            .with_token(queue, |token| async move {
+                self.mns.receive(name, &token).await
+            })
             .await?;
         let drawn = messages.into_iter().map(|message| {
             if message.dequeue_count >= SHOWN_OFTEN {

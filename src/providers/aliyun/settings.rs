@@ -120,8 +120,7 @@ impl Settings {
                     .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
             if !fits {
                 let what = format!("{queue:?} cannot be a queue's name");
-                let remedy =
-                    "write it as the console shows it, like \"Alicom-Queue-1234567890-VoiceRecordReport\"";
+                let remedy = "write it as the console shows it, like \"Alicom-Queue-1234567890-VoiceRecordReport\"";
                 return Err(wrong(&place, what, remedy));
             }
             if queues.values().any(|other| *other == queue) {
@@ -131,8 +130,9 @@ impl Settings {
             queues.insert(known, queue);
         }
         if !queues.is_empty() && key.is_none() {
-            let what = "queues are read with a token, and a token is asked for with the account's key"
-                .to_owned();
+            let what =
+                "queues are read with a token, and a token is asked for with the account's key"
+                    .to_owned();
             return Err(wrong(
                 "access_key_id",
                 what,
@@ -158,7 +158,9 @@ impl Settings {
             let what = format!("{region:?} is no region");
             return Err(wrong("region", what, "write a name like \"cn-hangzhou\""));
         }
-        let queue_wait = written.queue_wait.map_or(Duration::from_secs(20), Span::duration);
+        let queue_wait = written
+            .queue_wait
+            .map_or(Duration::from_secs(20), Span::duration);
         if queue_wait > LONGEST_POLL {
             let what = "longer than 30s, which the vendor's queues do not wait".to_owned();
             return Err(wrong("queue_wait", what, "write 30s or less; 0s: no wait"));
@@ -169,7 +171,11 @@ impl Settings {
         };
         if retry_plan.is_empty() || retry_plan.iter().any(Duration::is_zero) {
             let what = "empty, or with a wait of no length".to_owned();
-            return Err(wrong("retry_plan", what, "write waits like [\"1m\", \"5m\"]"));
+            return Err(wrong(
+                "retry_plan",
+                what,
+                "write waits like [\"1m\", \"5m\"]",
+            ));
         }
         let ready_deadline = written.ready_deadline.map(Span::duration);
         let without_effect = written.base_url.dyvms.as_ref().map(|_| "base_url.dyvms");

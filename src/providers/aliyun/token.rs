@@ -100,7 +100,9 @@ impl TokenCache {
             pop.api.error(kind, RetryAdvice::Backoff, DOING, why)
         };
         match pop.ask(base, ACTION, &params, DOING).await? {
-            Answer::Ok(body) => read(&body["MessageTokenDTO"], pop.clock.now()).map_err(|why| bad(&why)),
+            Answer::Ok(body) => {
+                read(&body["MessageTokenDTO"], pop.clock.now()).map_err(|why| bad(&why))
+            }
             Answer::Missing { code } => Err(bad(&format!("code {code}"))),
         }
     }

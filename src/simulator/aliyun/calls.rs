@@ -1,5 +1,5 @@
-//! Alibaba's calls and the messages of them: CDRs and "recording ready", in arrays and single objects, to one
-//! address per message type.
+//! Alibaba's calls and the messages of them: CDRs and "recording ready", pushed in arrays and single objects to one
+//! address per message type, or laid into the type's queue one by one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::super::plan::{Ending, Mishap, Plan};
 use super::super::push::{Answered, Push};
 use super::super::text::shanghai;
 use super::super::{Error, all_done};
-use super::Aliyun;
+use super::{Aliyun, CDR, PROTECTED_CDR, PROTECTED_RECORDING, RECORDING, RTC_CDR};
 
 /// "The provider waits 700 ms"; that is about us, so the speed does not change it.
 const PATIENCE: Duration = Duration::from_millis(700);
@@ -22,16 +22,19 @@ const WAITS_S: [u64; 3] = [60, 300, 600];
 /// However fast the vendor runs: callvault must have time to start again between two tries.
 const LEAST_WAITS_MS: [u64; 3] = [1000, 3000, 6000];
 
-const RECORDING: &str = "VoiceRecordReport";
-const CDR: &str = "VoiceReport";
-const RTC_CDR: &str = "ArtcCdrReport";
-
 /// A message to come.
 #[derive(Debug)]
 struct Message {
     kind: &'static str,
     after: Duration,
     call: Arc<Call>,
+    door: Door,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Push,
+    Queue,
 }
 
 /// Elements that leave in one POST.
@@ -70,12 +73,19 @@ impl Aliyun {
         for plan in group {
             let call = self.make(plan, self.house.now_ms());
             // This vendor gives recordings no id of their own.
-            self.house.enter(&call, None)?;
+            let ring = self.announced_ring(&call);
+            let mut files = vec![(None, &call.audio)];
+            files.extend(ring.as_ref().map(|ring| (None, &ring.audio)));
+            self.house.enter_files(&call, &files)?;
             calls.push(call);
         }
-        let messages = calls.iter().flat_map(|call| self.messages(call)).collect();
-        let batches = batches(messages);
-        futures::future::try_join_all(batches.iter().map(|batch| self.send(batch))).await?;
+        let messages = calls.iter().flat_map(|call| self.messages(call));
+        let (queued, pushed): (Vec<_>, Vec<_>) =
+            messages.partition(|message| message.door == Door::Queue);
+        let batches = batches(pushed);
+        let pushing = futures::future::try_join_all(batches.iter().map(|batch| self.send(batch)));
+        let queueing = futures::future::join_all(queued.iter().map(|one| self.lay(one)));
+        futures::future::join(pushing, queueing).await.0?;
         Ok(())
     }
 
@@ -83,8 +93,18 @@ impl Aliyun {
     fn messages(&self, call: &Arc<Call>) -> Vec<Message> {
         let plan = &call.plan;
         let mut dice = call.dice("messages");
-        let cdr = if dice.happens(1, 5) { RTC_CDR } else { CDR };
         let (mut cdr_s, mut recording_s) = (10, 120);
+        let (cdr, recording) = if self.is_protection() {
+            // "Recording ready" comes when it is, but for a file that is late.
+            if !plan.has(Mishap::NotReady) {
+                recording_s = self.file_after_s(call);
+            }
+            (PROTECTED_CDR, PROTECTED_RECORDING)
+        } else if dice.happens(1, 5) {
+            (RTC_CDR, RECORDING)
+        } else {
+            (CDR, RECORDING)
+        };
         if plan.has(Mishap::Late) {
             let late = if dice.happens(1, 2) {
                 &mut cdr_s
@@ -100,27 +120,67 @@ impl Aliyun {
             kind,
             after: self.house.paced(after_s),
             call: Arc::clone(call),
+            door: if self.is_queued(kind) {
+                Door::Queue
+            } else {
+                Door::Push
+            },
         };
         let mut messages = Vec::new();
         if !plan.has(Mishap::Never) {
             messages.push(message(cdr, cdr_s));
         }
         if plan.ending != Ending::None {
-            messages.push(message(RECORDING, recording_s));
+            messages.push(message(recording, recording_s));
         }
         if plan.has(Mishap::Twice) {
-            // A repeated announcement carries a freshly signed address.
+            // A repeated announcement carries a freshly signed address; where there is a queue, some come by the
+            // other door.
+            let others = messages.iter().any(|first| first.door == Door::Queue);
+            let swaps = others && dice.happens(1, 2);
             let again: Vec<_> = messages
                 .iter()
                 .map(|first| Message {
                     kind: first.kind,
                     after: first.after + self.house.paced(90),
                     call: Arc::clone(call),
+                    door: match first.door {
+                        Door::Queue if swaps => Door::Push,
+                        door => door,
+                    },
                 })
                 .collect();
             messages.extend(again);
         }
         messages
+    }
+
+    /// Into the type's queue: base64 or plain, now and then as an array of one.
+    async fn lay(&self, message: &Message) {
+        tokio::time::sleep(message.after).await;
+        let call = &message.call;
+        let mut dice = call.dice(&format!("laid {}", message.kind));
+        let queue = self.queue_name(message.kind);
+        let element = self.element(message.kind, call);
+        let body = if dice.happens(1, 8) {
+            Value::Array(vec![element])
+        } else {
+            element
+        };
+        let (plain, poison_plain) = (dice.happens(1, 3), dice.happens(1, 2));
+        let is_recording = matches!(message.kind, RECORDING | PROTECTED_RECORDING);
+        if is_recording && call.strikes(Mishap::Poison) {
+            let poison = dice.pick(&["{\"call_id\":", "%%% not for you & me <", "\u{1}\u{2}"]);
+            self.enqueue(
+                &queue,
+                poison,
+                poison_plain && !poison.contains('\u{1}'),
+                None,
+            );
+        }
+        // Only the announcement meets the mishaps of the queue: a test can then count them.
+        let struck = is_recording.then_some(call);
+        self.enqueue(&queue, &body.to_string(), plain, struck);
     }
 
     async fn send(&self, batch: &Batch) -> Result<(), Error> {
@@ -164,6 +224,8 @@ impl Aliyun {
         match kind {
             RECORDING => self.recording(call),
             RTC_CDR => rtc_cdr(call),
+            PROTECTED_CDR => self.protected_cdr(call),
+            PROTECTED_RECORDING => self.protected_recording(call),
             _ => cdr(call),
         }
     }
@@ -212,7 +274,7 @@ fn batches(messages: Vec<Message>) -> Vec<Batch> {
     batches
 }
 
-fn number(value: i64, as_text: bool) -> Value {
+pub(super) fn number(value: i64, as_text: bool) -> Value {
     if as_text {
         value.to_string().into()
     } else {
@@ -221,7 +283,7 @@ fn number(value: i64, as_text: bool) -> Value {
 }
 
 /// The customer's own value, often JSON inside the text.
-fn out_id(call: &Call) -> Value {
+pub(super) fn out_id(call: &Call) -> Value {
     let mut dice = call.dice("customer");
     let ticket = dice.digits(6);
     if dice.happens(1, 2) {
@@ -234,7 +296,7 @@ fn out_id(call: &Call) -> Value {
 }
 
 /// Caller and callee: an office line and a mobile, in either direction.
-fn numbers(call: &Call) -> (String, String) {
+pub(super) fn numbers(call: &Call) -> (String, String) {
     let mut dice = call.dice("numbers");
     let office = format!("05710000{}", dice.digits(4));
     let mobile = format!("1390000{}", dice.digits(4));

@@ -65,7 +65,7 @@ impl Feiyu {
             return Vec::new();
         }
         let house = &self.house;
-        let v2 = house.options.profile == Profile::V2;
+        let v2 = house.options.profile != Profile::V3;
         let mut dice = call.dice("notices");
         let notice = |what, after_s, topic, fields| Notice {
             what,
@@ -192,7 +192,7 @@ impl Feiyu {
         let mut fields = notice.fields.clone();
         fields.push(("appId", self.app_id.clone()));
         let (signature, name) = match self.house.options.profile {
-            Profile::V2 => {
+            Profile::V2 | Profile::Queue | Profile::Protection => {
                 let au = sign::feiyu_v2(&self.app_id, &self.app_token, &now);
                 fields.push(("ti", now));
                 (au, "au")

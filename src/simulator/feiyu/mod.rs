@@ -73,7 +73,7 @@ impl Feiyu {
             .map(|minutes| format!("\"{}\"", span(minutes * 60)))
             .collect();
         let (profile, version) = match house.options.profile {
-            Profile::V2 => ("v2_au", "2"),
+            Profile::V2 | Profile::Queue | Profile::Protection => ("v2_au", "2"),
             Profile::V3 => ("v3_signature", "3"),
         };
         format!(
@@ -228,7 +228,7 @@ impl Feiyu {
         if request.field("appId") != self.app_id {
             return refuse("unknown appId");
         }
-        let v2 = self.house.options.profile == Profile::V2;
+        let v2 = self.house.options.profile != Profile::V3;
         let (time, given) = if v2 {
             ("ti", "au")
         } else {
@@ -297,7 +297,7 @@ impl Feiyu {
     fn ids(&self, seed: u64) -> Ids {
         let mut dice = Dice::named(seed, "ids");
         match self.house.options.profile {
-            Profile::V2 => Ids {
+            Profile::V2 | Profile::Queue | Profile::Protection => Ids {
                 call: format!("{}@fy", dice.hex(32)),
                 other_leg: String::new(),
                 dial_back: String::new(),
