@@ -190,7 +190,7 @@ impl Mns {
 
     /// Signed as a client that sends a Content-Type with a body only, and no Content-MD5: the vendor's own
     /// clients do not agree on what that is.
-    fn request(&self, method: Method, target: String, body: &str, token: &Token) -> ApiRequest {
+    pub(super) fn request(&self, method: Method, target: String, body: &str, token: &Token) -> ApiRequest {
         let date = self.clock.now().utc();
         let mut headers = vec![
             (
@@ -260,7 +260,7 @@ impl Mns {
     }
 }
 
-fn message(node: &Node, shown_at: Timestamp) -> Message {
+pub fn message(node: &Node, shown_at: Timestamp) -> Message {
     Message {
         receipt: node.text_of("ReceiptHandle").to_owned(),
         body: node

@@ -99,7 +99,7 @@ impl Pop {
     }
 
     /// Parameters in the query of a POST without body, the rest in signed headers.
-    fn acs3(
+    pub(super) fn acs3(
         &self,
         base: &BaseUrl,
         action: &str,
@@ -138,7 +138,7 @@ impl Pop {
     }
 
     /// Everything in the query of a POST.
-    fn rpc(
+    pub(super) fn rpc(
         &self,
         action: &str,
         params: &[(&str, &str)],

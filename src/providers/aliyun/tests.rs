@@ -15,6 +15,11 @@ use crate::domain::notice::Door;
 use crate::domain::reading::{Announced, Link, masked_url};
 use crate::providers::http::GuardedClient;
 
+mod protection;
+mod vectors;
+
+/// A key that opens nothing.
+const KEY: &str = "access_key_id = \"k\"\naccess_key_secret = \"s\"\n";
 /// When everything in the table arrives.
 const ARRIVED: &str = "2024-03-05T04:10:00.000Z";
 
@@ -92,10 +97,10 @@ fn call_row(call: &CallFacts) -> Value {
 }
 
 fn recording_row(recording: &Announced) -> Value {
-    let link = recording.link.as_ref().unwrap();
+    let link = recording.link.as_ref().map(|link| masked_url(&link.url));
     json!({
         "provider_call_id": recording.provider_call_id,
-        "link": masked_url(&link.url).trim_end_matches("?…"),
+        "link": link.as_deref().map(|link| link.trim_end_matches("?…")),
         "link_until": recording.clocks.link_until,
         "gone_at": recording.clocks.gone_at,
     })
@@ -192,6 +197,50 @@ fn the_same_bytes_for_another_type_are_another_message() {
 }
 
 #[test]
+fn one_message_has_one_key_through_whichever_door() {
+    let key = |body: &str| reading::key("VoiceRecordReport", body.as_bytes()).unwrap();
+    let body = |more: &str, expires: u32, signature: &str| {
+        format!(
+            "{{{more}\"record_file\":\"http://a.aliyuncs.com/x.wav?Expires={expires}&Signature={signature}\"}}"
+        )
+    };
+    let first = key(&body("\"call_id\":\"1^2\",", 1_710_216_306, "a"));
+    for same in [
+        format!("[{}]", body("\"call_id\":\"1^2\",", 1_710_216_306, "a")),
+        body(" \"call_id\" : \"1^2\" , ", 1_710_216_306, "b"),
+    ] {
+        assert_eq!(key(&same), first, "{same}");
+    }
+    for other in [
+        // A later end is news: it may be the only address that still lives.
+        body("\"call_id\":\"1^2\",", 1_710_216_307, "a"),
+        body("\"call_id\":\"1^3\",", 1_710_216_306, "a"),
+        body("", 1_710_216_306, "a"),
+        format!(
+            "[{0},{0}]",
+            body("\"call_id\":\"1^2\",", 1_710_216_306, "a")
+        ),
+    ] {
+        assert_ne!(key(&other), first, "{other}");
+    }
+    assert!(!first.contains("Signature"));
+    let provider = source("");
+    let pushed = posted(
+        "VoiceRecordReport",
+        body("\"call_id\":\"1^2\",", 1_710_216_306, "a").as_bytes(),
+    );
+    let Admission::Accept { dedup_key, .. } = provider.admit(&pushed, Timestamp::from_ms(0)) else {
+        panic!("refused");
+    };
+    assert_eq!(dedup_key, first);
+    let refused = provider.admit(
+        &posted("mns:VoiceRecordReport", b"{}"),
+        Timestamp::from_ms(0),
+    );
+    assert_eq!(refused, Admission::Refuse(Refusal::UnknownTopic));
+}
+
+#[test]
 fn a_repeat_with_a_freshly_signed_address_is_the_same_recording() {
     let provider = source("provider_keeps = \"7d\"");
     let read = |query: &str, scheme: &str| {
@@ -250,8 +299,18 @@ fn a_wrong_configuration_is_named() {
         (String::new(), "hook_token"),
         (
             format!("{token}queues = {{ VoiceReport = \"q\" }}"),
-            "later version",
+            "access_key_id",
         ),
+        (format!("{token}{KEY}queues.VoiceReprt = \"q\""), "VoiceReport"),
+        (format!("{token}{KEY}queues.VoiceReport = \"q/../x\""), "console"),
+        (
+            format!("{token}{KEY}queues = {{ VoiceReport = \"q\", ArtcCdrReport = \"q\" }}"),
+            "two message types",
+        ),
+        (format!("{token}queue_wait = \"31s\""), "30s"),
+        (format!("{token}retry_plan = []"), "retry_plan"),
+        (format!("{token}region = \"cn hangzhou\""), "region"),
+        (format!("{token}signature = \"acs4\""), "acs4"),
         (
             format!("{token}push = [\"VoiceRecordReprt\"]"),
             "VoiceRecordReport",
@@ -270,6 +329,10 @@ fn a_wrong_configuration_is_named() {
     assert_eq!(common.provider_keeps, None);
     assert_eq!(common.allow_hosts.unwrap()[0].to_string(), "*.aliyuncs.com");
     source("queues = {}\nregion = \"cn-hangzhou\"\nbase_url.mns = \"https://a\"");
+    let queued = source(&format!(
+        "{KEY}queues = {{ VoiceRecordReport = \"q-1\", SecretReport = \"q-2\" }}"
+    ));
+    assert_eq!(queued.queues(), ["q-1", "q-2"]);
 }
 
 #[tokio::test]
@@ -283,13 +346,17 @@ async fn check_tells_what_the_configuration_leaves_out() {
     };
     assert_eq!(codes("").await, Vec::<&str>::new());
     assert_eq!(
-        codes("push = [\"SecretReport\"]\nregion = \"cn-hangzhou\"").await,
+        codes("push = [\"VoiceCallReport\"]\nbase_url.dyvms = \"https://a\"").await,
         [
             "recordings_not_pushed",
             "calls_not_pushed",
             "type_not_read",
             "key_without_effect"
         ]
+    );
+    assert_eq!(
+        codes("push = [\"SecretReport\", \"SecretRecording\"]").await,
+        ["access_key_missing"]
     );
     assert_eq!(
         codes("push = [\"VoiceRecordReport\", \"ArtcCdrReport\"]").await,

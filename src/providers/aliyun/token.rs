@@ -29,6 +29,19 @@ pub struct Token {
     renew_at: Timestamp,
 }
 
+impl Token {
+    /// One that is good until `until`, and then over.
+    #[cfg(test)]
+    pub fn of(key: Key, security: Secret, until: Timestamp) -> Self {
+        Self {
+            key,
+            security,
+            until,
+            renew_at: until,
+        }
+    }
+}
+
 /// The token of one queue. Deletes go out under whatever token lives when they do: handles are the queue's, not
 /// a token's, so an old one is never closed under them.
 #[derive(Debug)]
