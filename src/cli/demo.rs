@@ -98,6 +98,8 @@ impl Demo {
             ("aliyun-demo", VendorKind::Aliyun, Profile::V2),
             ("vcrtc-demo", VendorKind::Vcrtc, Profile::V2),
             ("yunxin-demo", VendorKind::Yunxin, Profile::V2),
+            ("aliyun-queue-demo", VendorKind::Aliyun, Profile::Queue),
+            ("aliyun-pnp-demo", VendorKind::Aliyun, Profile::Protection),
         ];
         let mut vendors = Vec::new();
         let mut left = self.calls;

@@ -44,6 +44,12 @@ pub struct Simulate {
     /// The other interface of a vendor that has two (feiyu: a CDR per leg; vcrtc: the dedicated cloud with sessions)
     #[arg(long)]
     v3: bool,
+    /// aliyun only: recordings come by message queue
+    #[arg(long, conflicts_with = "v3")]
+    queue: bool,
+    /// aliyun only: number protection, by push and queue
+    #[arg(long, conflicts_with_all = ["v3", "queue"])]
+    protection: bool,
     /// Milliseconds between two calls
     #[arg(long, default_value_t = 100)]
     every_ms: u64,
@@ -69,7 +75,12 @@ impl Simulate {
         let options = Options {
             listen: self.listen,
             push_to: self.push_to.clone(),
-            profile: if self.v3 { Profile::V3 } else { Profile::V2 },
+            profile: match (self.v3, self.queue, self.protection) {
+                (true, _, _) => Profile::V3,
+                (_, true, _) => Profile::Queue,
+                (_, _, true) => Profile::Protection,
+                _ => Profile::V2,
+            },
             calls: self.calls,
             seed: self.seed,
             speed: self.speed,

@@ -28,6 +28,9 @@ fn text(view: &SourceView) -> String {
     for hook in &view.hooks {
         text += &format!("\n  {}\n      {}", hook.url, hook.what);
     }
+    for queue in &view.queues {
+        text += &format!("\n  queue {queue}\n      drawn from; nothing to enter at the vendor");
+    }
     match view.provider_keeps_s {
         Some(s) if s < 86_400 => text += &format!("\n  the vendor keeps audio {} minutes", s / 60),
         Some(s) => text += &format!("\n  the vendor keeps audio {} days", s / 86_400),

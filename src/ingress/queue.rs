@@ -220,3 +220,124 @@ async fn hold(
     }
     held
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::domain::clock::Timestamp;
+    use crate::domain::notice::Notice;
+    use crate::domain::reading::Reading;
+    use crate::providers::contract::{
+        Admission, Capabilities, Incoming, Located, Outcome, Prolonged, ProviderError, Refusal,
+        Reply, Topic, WaitingPlan, Wanted,
+    };
+    use crate::providers::settings::CommonSettings;
+
+    /// A vendor that hides messages for `HIDDEN`, and gives up on one that is called `gone`.
+    #[derive(Debug)]
+    struct Vendor(AtomicU32, CommonSettings);
+
+    const HIDDEN: Duration = Duration::from_millis(40);
+
+    #[async_trait]
+    impl Provider for Vendor {
+        fn kind(&self) -> &'static str {
+            "test"
+        }
+
+        fn common(&self) -> &CommonSettings {
+            &self.1
+        }
+
+        fn capabilities(&self) -> Capabilities {
+            Capabilities::default()
+        }
+
+        fn topics(&self) -> &'static [Topic] {
+            &[]
+        }
+
+        fn admit(&self, _: &Incoming, _: Timestamp) -> Admission {
+            Admission::Refuse(Refusal::Unusable)
+        }
+
+        fn reply(&self, _: Outcome) -> Reply {
+            Reply::json(404, &serde_json::Value::Null)
+        }
+
+        fn read(&self, _: &Notice) -> Result<Reading, String> {
+            Err("never read".to_owned())
+        }
+
+        async fn locate(&self, _: &Wanted, _: Timestamp) -> Result<Located, ProviderError> {
+            Ok(Located::Unannounced)
+        }
+
+        fn waiting_plan(&self) -> WaitingPlan {
+            WaitingPlan {
+                waits: vec![HIDDEN],
+                ready_deadline: HIDDEN,
+            }
+        }
+
+        async fn prolong(
+            &self,
+            _: &str,
+            receipt: &str,
+        ) -> Result<Option<Prolonged>, ProviderError> {
+            let n = self.0.fetch_add(1, Ordering::SeqCst);
+            Ok((receipt != "gone").then(|| Prolonged {
+                receipt: format!("{receipt}{n}"),
+                hidden_for: Some(HIDDEN),
+            }))
+        }
+    }
+
+    fn vendor() -> Vendor {
+        let table = toml::Table::new();
+        let defaults = crate::providers::contract::Defaults::default();
+        let (common, _) = CommonSettings::split("test", &defaults, table).unwrap();
+        Vendor(AtomicU32::new(0), common)
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_slowly_stays_hidden_and_is_confirmed_by_its_newest_receipt() {
+        let vendor = vendor();
+        let since = Instant::now();
+        let held = vec![
+            Held::new("a".to_owned(), Some(HIDDEN), since),
+            Held::new("gone".to_owned(), Some(HIDDEN), since),
+            Held::new("b".to_owned(), None, since),
+            Held::new(String::new(), Some(HIDDEN), since),
+        ];
+        let done = CancellationToken::new();
+        let stop = async {
+            tokio::time::sleep(HIDDEN * 4).await;
+            done.cancel();
+        };
+        let (held, ()) = tokio::join!(hold(&vendor, "q", held, &done), stop);
+        let receipts: Vec<&str> = held.iter().map(|held| held.receipt.as_str()).collect();
+        assert!(
+            receipts[0].len() >= 3 && receipts[0].starts_with('a'),
+            "{receipts:?}"
+        );
+        // Asked for once and no more: what was shown to somebody else, what is hidden for ever, what has no receipt.
+        assert_eq!(receipts[1..], ["gone", "b", ""]);
+        assert!(held[1..].iter().all(|held| held.prolong_at.is_none()));
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_at_once_is_not_prolonged() {
+        let vendor = vendor();
+        let held = vec![Held::new("a".to_owned(), Some(HIDDEN), Instant::now())];
+        let done = CancellationToken::new();
+        done.cancel();
+        let held = hold(&vendor, "q", held, &done).await;
+        assert_eq!(held[0].receipt, "a");
+        assert_eq!(vendor.0.load(Ordering::SeqCst), 0);
+    }
+}

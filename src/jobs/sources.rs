@@ -10,6 +10,8 @@ pub struct SourceView {
     pub source: String,
     pub kind: String,
     pub hooks: Vec<HookView>,
+    /// The vendor's own queues that are drawn from: nothing has to be entered for them.
+    pub queues: Vec<String>,
     pub can_list: bool,
     pub provider_keeps_s: Option<u64>,
     /// `null`: any public address.
@@ -56,6 +58,7 @@ fn view(provider: &dyn Provider, base: &str) -> SourceView {
         source: common.name.clone(),
         kind: provider.kind().to_owned(),
         hooks,
+        queues: provider.queues(),
         can_list: provider.capabilities().can_list,
         provider_keeps_s: common.provider_keeps.map(|keeps| keeps.as_secs()),
         allow_hosts: common

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use callvault::app::House;
 use callvault::config::Config;
 use callvault::domain::clock::{SharedClock, SystemClock};
-use callvault::simulator::{Options, Vendor, VendorKind};
+use callvault::simulator::{Options, Profile, Vendor, VendorKind};
 
 use crate::support::house::{program, spool_files, stored_keys};
 
@@ -101,11 +101,16 @@ async fn dies_once(point: &str) {
         only: vec!["none".to_owned()],
         ledger: Some(dir.path().join("served.ndjson")),
         call_interval: Duration::from_millis(10),
-        ..Options::new("feiyu-crash")
+        ..Options::new("crash")
     };
-    let vendor = Vendor::start(VendorKind::Feiyu, options, clock.clone())
-        .await
-        .unwrap();
+    // Points of queues are reached at a vendor that has one.
+    let (kind, options) = if point.starts_with("queue.") {
+        let profile = Profile::Queue;
+        (VendorKind::Aliyun, Options { profile, ..options })
+    } else {
+        (VendorKind::Feiyu, options)
+    };
+    let vendor = Vendor::start(kind, options, clock.clone()).await.unwrap();
     let text = format!(
         "[database]\nurl = \"sqlite://callvault.db\"\n[archive]\nkind = \"directory\"\npath = \"archive\"\n[spool]\npath = \"spool\"\n[schedule]\npoll = \"* * * * * *\"\n{}",
         vendor.config_block()

@@ -140,6 +140,114 @@ async fn alibaba_calls_with_every_mishap_end_as_planned() {
     house.finish().await;
 }
 
+fn aliyun_as(profile: Profile, only: &[&str]) -> (VendorKind, Options) {
+    let (kind, options) = aliyun(only);
+    (kind, Options { profile, ..options })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alibabas_queued_calls_end_as_planned_and_poison_is_kept_and_counted() {
+    let house = TestHouse::open(vec![aliyun_as(
+        Profile::Queue,
+        &[
+            "none",
+            "late",
+            "twice",
+            "never",
+            "out_of_order",
+            "poison",
+            "redelivered",
+            "token_died",
+            "dead_handle",
+            "queue_busy",
+            "reset",
+            "gone",
+            "unannounced",
+            "poison+redelivered+token_died",
+        ],
+    )])
+    .await;
+    house.make_calls().await;
+    all_as_planned(&house).await;
+    // Two calls had poison beside them; each kind of it is one notice, however often it was shown.
+    let status = house
+        .house()
+        .db
+        .status_view(house.house().clock.now())
+        .await;
+    let unreadable = status.unwrap().queues.notices.unreadable;
+    assert!((1..=2).contains(&unreadable), "{unreadable}");
+    // All of it was deleted at the vendor: nothing is shown again after its time.
+    let requests = house.vendors[0].requests();
+    assert!(
+        requests["/queues/"] > 20 && requests["/"] >= 3,
+        "{requests:?}"
+    );
+    house.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn protected_calls_are_asked_for_until_their_files_are_there() {
+    let house = TestHouse::open(vec![aliyun_as(
+        Profile::Protection,
+        &[
+            "none",
+            "late",
+            "twice",
+            "never",
+            "out_of_order",
+            "not_ready",
+            "not_ready+late",
+            "link_expired",
+            "429",
+            "500",
+            "reset",
+            "truncated",
+            "html200",
+            "wrong_length",
+            "redelivered",
+            "poison",
+            "queue_busy",
+            "unannounced",
+        ],
+    )])
+    .await;
+    house.make_calls().await;
+    all_as_planned(&house).await;
+    let db = &house.house().db;
+    for line in house.ledger().iter().filter(|l| l.expect == "archived") {
+        let found = db.recordings_of_call(&line.source, &line.provider_call_id);
+        for view in found.await.unwrap() {
+            // 30 days from the call, whoever told of it first.
+            let (gone, started) = (view.gone_at.unwrap(), view.started_at.unwrap());
+            let days = gone.since_ms(started) as f64 / 86_400_000.0;
+            assert!((30.0..30.01).contains(&days), "{days} {line:?}");
+        }
+    }
+    house.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_stops_in_the_middle_of_a_queue_goes_on_with_it() {
+    let (kind, options) = aliyun_as(Profile::Queue, &["none", "twice", "redelivered", "poison"]);
+    let options = Options {
+        calls: 12,
+        call_interval: Duration::from_millis(150),
+        ..options
+    };
+    let mut house = TestHouse::open(vec![(kind, options)]).await;
+    let vendor = house.vendors[0].clone();
+    let calling = tokio::spawn(async move { vendor.make_calls().await.unwrap() });
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(350)).await;
+        house.stop().await;
+        house.start().await;
+    }
+    calling.await.unwrap();
+    all_as_planned(&house).await;
+    house.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_legs_of_a_call_back_are_one_call_with_its_recording_once() {
     let (kind, options) = feiyu(&["none", "twice", "out_of_order", "never"]);

@@ -1,6 +1,7 @@
 //! One test binary for everything that needs more than one room.
 
 mod alarms;
+mod aliyun_queue;
 mod archive;
 mod archive_disk;
 mod archive_faults;

@@ -190,7 +190,13 @@ impl Mns {
 
     /// Signed as a client that sends a Content-Type with a body only, and no Content-MD5: the vendor's own
     /// clients do not agree on what that is.
-    pub(super) fn request(&self, method: Method, target: String, body: &str, token: &Token) -> ApiRequest {
+    pub(super) fn request(
+        &self,
+        method: Method,
+        target: String,
+        body: &str,
+        token: &Token,
+    ) -> ApiRequest {
         let date = self.clock.now().utc();
         let mut headers = vec![
             (

@@ -301,8 +301,14 @@ fn a_wrong_configuration_is_named() {
             format!("{token}queues = {{ VoiceReport = \"q\" }}"),
             "access_key_id",
         ),
-        (format!("{token}{KEY}queues.VoiceReprt = \"q\""), "VoiceReport"),
-        (format!("{token}{KEY}queues.VoiceReport = \"q/../x\""), "console"),
+        (
+            format!("{token}{KEY}queues.VoiceReprt = \"q\""),
+            "VoiceReport",
+        ),
+        (
+            format!("{token}{KEY}queues.VoiceReport = \"q/../x\""),
+            "console",
+        ),
         (
             format!("{token}{KEY}queues = {{ VoiceReport = \"q\", ArtcCdrReport = \"q\" }}"),
             "two message types",

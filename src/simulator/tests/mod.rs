@@ -1,6 +1,7 @@
 //! The vendors over real sockets, with a customer who writes down what arrives.
 
 mod aliyun;
+mod aliyun_queue;
 mod feiyu;
 mod vcrtc;
 mod yunxin;

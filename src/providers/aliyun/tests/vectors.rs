@@ -209,7 +209,10 @@ fn api() -> (Api, Arc<ManualClock>) {
     let clock = ManualClock::at(Timestamp::from_ms(1_709_611_506_000));
     let client = Arc::new(GuardedClient::new(clock.clone()));
     let common = super::source("").common().clone();
-    (BuildContext::local(client, clock.clone()).api(&common), clock)
+    (
+        BuildContext::local(client, clock.clone()).api(&common),
+        clock,
+    )
 }
 
 #[test]
