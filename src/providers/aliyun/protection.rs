@@ -274,6 +274,7 @@ pub async fn locate(
             url: link.url,
             headers: Vec::new(),
             expected_bytes: None,
+            expected_md5: Vec::new(),
         })),
         Ok(Err(code)) => Ok(Located::NotReady { code }),
         Err(error) => match link.filter(|link| link.until.is_none_or(|until| now < until)) {
@@ -284,6 +285,7 @@ pub async fn locate(
                     until: link.until,
                     headers: Vec::new(),
                     expected_bytes: None,
+                    expected_md5: Vec::new(),
                 }))
             }
             None => Err(error),
