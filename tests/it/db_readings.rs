@@ -379,6 +379,43 @@ fn the_link_that_lives_longer_is_kept_and_rules_the_deadline() {
 }
 
 #[test]
+fn a_link_is_renewable_once_any_notice_says_so_whatever_the_source_can() {
+    on_both(async |house| {
+        let facts = SourceFacts {
+            link_renewable: false,
+            provider_keeps_ms: None,
+            ..feiyu()
+        };
+        for (name, first) in [("a", None), ("b", Some(true))] {
+            let with = |link_renewable| Announced {
+                link: Some(Link {
+                    url: "https://x/1".into(),
+                    until: Some(at(60)),
+                }),
+                link_renewable,
+                ..announced(name, None)
+            };
+            let second = if first.is_none() { Some(true) } else { None };
+            for told in [first, second] {
+                house
+                    .tell(&reading(vec![], vec![with(told)]), &facts, at(0))
+                    .await;
+            }
+        }
+        for leased in house.claim(at(1), 2).await {
+            let row = leased.loaded.row;
+            assert!(row.link_renewable);
+            assert_eq!(
+                row.deadline_at,
+                at(0).plus_ms(7 * DAY),
+                "not the link's end"
+            );
+            assert!(!row.clocks.is_over(row.link_renewable, at(61)));
+        }
+    });
+}
+
+#[test]
 fn a_talked_call_without_a_recording_is_watched() {
     on_both(async |house| {
         let facts = SourceFacts {
