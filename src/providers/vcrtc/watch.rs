@@ -236,6 +236,7 @@ fn drawn(told: &[Told]) -> Vec<Drawn> {
     told.iter()
         .map(|told| Drawn {
             receipt: told.dedup_key.clone(),
+            hidden_for: None,
             told: told.clone(),
         })
         .collect()

@@ -187,6 +187,7 @@ impl Provider for Shelf {
                 until: None,
                 headers: Vec::new(),
                 expected_bytes: None,
+                expected_md5: Vec::new(),
             }),
             None => Located::NotReady { code: None },
         })
