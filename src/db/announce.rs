@@ -12,14 +12,15 @@ use crate::domain::notice::Door;
 use crate::domain::reading::Announced;
 use crate::domain::recording::{Event, Part, State};
 
-use super::calls::{Merged, add_recording_word};
+use super::calls::Merged;
 use super::connect::for_update;
-use super::error::{DbError, DbErrorKind};
+use super::error::DbError;
+use super::names::{PLACEHOLDER, is_placeholder, names, names_of, write_names};
 use super::objects::{record, step};
 use super::readings::{Context, link};
 use super::rows;
 use super::settle::is_leased;
-use super::sql::{all, exec, list, models, one, vals};
+use super::sql::{exec, list, models, vals};
 use super::unite::{absorb, can_be_dropped, drop_into, unite};
 
 type Row = entity::recording::Model;
@@ -29,14 +30,6 @@ pub(super) enum Outcome {
     New,
     Changed,
     Same,
-}
-
-const PLACEHOLDER: &str = "expected:";
-
-/// The name of a recording that is expected and was never announced; the first announcement of the
-/// call takes the row over.
-pub(super) fn placeholder(provider_call_id: &str) -> String {
-    format!("{PLACEHOLDER}{provider_call_id}")
 }
 
 /// Finds the recording by any of its names or makes it, and adds what is new.
@@ -132,10 +125,6 @@ pub(super) async fn facts_changed(
     Ok(())
 }
 
-fn is_placeholder(names: &[String]) -> bool {
-    names.iter().all(|name| name.starts_with(PLACEHOLDER))
-}
-
 /// Nobody at the vendor has told of it yet: a placeholder, or what another system's list of calls made
 /// us expect.
 fn was_only_expected(row: &Row, known_names: &[String]) -> bool {
@@ -143,45 +132,6 @@ fn was_only_expected(row: &Row, known_names: &[String]) -> bool {
         || (row.found_by == Door::Import.as_str()
             && row.confirmed_at_ms.is_none()
             && row.archived_at_ms.is_none())
-}
-
-/// The call has a recording that somebody told of.
-pub(super) async fn has_announced(
-    txn: &DatabaseTransaction,
-    call_id: Uuid,
-) -> Result<bool, DbError> {
-    let found = one(
-        txn,
-        format!(
-            "select 1 from recording r where r.call_id = $1 and exists (select 1 from recording_alias a \
-             where a.recording_id = r.recording_id and a.alias not like '{PLACEHOLDER}%') limit 1"
-        ),
-        vals![call_id],
-    )
-    .await?;
-    Ok(found.is_some())
-}
-
-fn names(announced: &Announced) -> Vec<String> {
-    let mut names: Vec<String> = announced
-        .aliases
-        .iter()
-        .filter(|name| !name.is_empty())
-        .cloned()
-        .collect();
-    if names.is_empty() {
-        names.push(match &announced.provider_recording_id {
-            Some(id) => format!("recording:{id}"),
-            None => format!(
-                "call:{}:{}",
-                announced.provider_call_id,
-                announced.part.as_str()
-            ),
-        });
-    }
-    names.sort_unstable();
-    names.dedup();
-    names
 }
 
 /// By name, oldest first; else the call's placeholder. Locked.
@@ -559,70 +509,4 @@ fn manifest_due(row: &mut Row, now: Timestamp) {
         row.available_at_ms = now.ms();
     }
     row.work_class = Some(WorkClass::Access as i64);
-}
-
-/// The names that the recording has in the tables.
-async fn names_of(txn: &DatabaseTransaction, recording_id: Uuid) -> Result<Vec<String>, DbError> {
-    all(
-        txn,
-        "select alias from recording_alias where recording_id = $1",
-        vals![recording_id],
-    )
-    .await?
-    .iter()
-    .map(|row| row.try_get_by_index(0).map_err(DbError::from))
-    .collect()
-}
-
-/// Names that are new; and the placeholder's name goes once the vendor has named the recording.
-pub(super) async fn write_names(
-    txn: &DatabaseTransaction,
-    source: &str,
-    call: &Merged,
-    row: &Row,
-    names: &[String],
-    known: &[Uuid],
-) -> Result<(), DbError> {
-    for name in names {
-        exec(
-            txn,
-            "insert into recording_alias (source, alias, recording_id) values ($1, $2, $3) \
-             on conflict (source, alias) do nothing",
-            vals![source, name.as_str(), row.recording_id],
-        )
-        .await?;
-        let owner = all(
-            txn,
-            "select recording_id from recording_alias where source = $1 and alias = $2",
-            vals![source, name.as_str()],
-        )
-        .await?;
-        let owner: Option<Uuid> = owner
-            .first()
-            .map(|row| row.try_get_by_index(0))
-            .transpose()?;
-        // Two rows that are both in the archive and turn out to be one keep their own names.
-        let is_ours = owner.is_some_and(|id| id == row.recording_id || known.contains(&id));
-        if !is_ours {
-            // Another worker announced the same recording a moment ago: run again and find its row.
-            return Err(DbError::new(
-                DbErrorKind::Busy,
-                "two notices announced the same recording at once",
-            ));
-        }
-    }
-    if !is_placeholder(names) {
-        exec(
-            txn,
-            format!("delete from recording_alias where recording_id = $1 and alias like '{PLACEHOLDER}%'"),
-            vals![row.recording_id],
-        )
-        .await?;
-    }
-    let own = row.recording_id.to_string();
-    add_recording_word(txn, call, row.recording_id, &own).await?;
-    if let Some(id) = &row.provider_recording_id {
-        add_recording_word(txn, call, row.recording_id, id).await?;
-    }
-    Ok(())
 }

@@ -15,6 +15,7 @@ pub mod error;
 pub mod faults;
 mod installation;
 pub mod lease;
+mod names;
 pub mod notices;
 mod objects;
 pub mod pace;

@@ -15,6 +15,7 @@ use super::Database;
 use super::announce::{self, Outcome};
 use super::calls::{self, Merged, Origin};
 use super::error::DbError;
+use super::names;
 use super::notices::{ClaimedNotice, settle_in};
 use super::sql::{exec, one, vals};
 
@@ -214,7 +215,7 @@ async fn expect(
     }
     let expected = Announced {
         provider_call_id: facts.provider_call_id.clone(),
-        aliases: vec![announce::placeholder(&facts.provider_call_id)],
+        aliases: vec![names::placeholder(&facts.provider_call_id)],
         ..Announced::default()
     };
     let outcome = announce::recording(txn, context, call, &expected).await?;
@@ -232,7 +233,7 @@ async fn ask_for(
     let facts = &call.facts;
     // "Not recorded" is believed here, unless the operator says that every call is recorded.
     let should_have = facts.recorded != Some(false) || context.source.expect_recordings;
-    if announce::has_announced(txn, call.call_id).await? {
+    if names::has_announced(txn, call.call_id).await? {
         exec(
             txn,
             "update call set ask_at_ms = null where call_id = $1 and ask_at_ms is not null",

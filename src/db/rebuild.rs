@@ -10,9 +10,10 @@ use crate::domain::proof::ArchiveProof;
 use crate::domain::recording::{Role, State};
 
 use super::Database;
-use super::announce::{write_names, write_new};
+use super::announce::write_new;
 use super::calls::{self, Merged, Origin};
 use super::error::DbError;
+use super::names::write_names;
 use super::objects::record;
 use super::rows;
 use super::sql::{count, exec, models, one, vals};
