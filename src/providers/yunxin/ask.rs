@@ -423,23 +423,35 @@ fn md5s(handle: &Value) -> Vec<[u8; 16]> {
         .collect()
 }
 
+fn name_of(video: &Map<String, Value>) -> String {
+    loose::text(video, &["videoName"]).unwrap_or_default()
+}
+
 fn listed(item: &Value, window: Window) -> Option<Told> {
     let Value::Object(video) = loose::unpacked(item) else {
         return None;
     };
-    let name = loose::text(&video, &["videoName"])?;
-    names::parse(&name).channel?;
+    names::parse(&name_of(&video)).channel?;
     let vid = loose::text(&video, &["vid"])?;
     let made = loose::time(&video, &["completeTime", "createTime"]);
     if made.is_some_and(|made| made < window.from || made >= window.to) {
         return None;
     }
     // Addresses may be signed, and live shorter than this notice.
-    let kept: Map<String, Value> = video
+    let last = ["origUrl", "downloadOrigUrl"].iter().find_map(|name| {
+        let url = loose::text(&video, &[name])?;
+        let last = names::last_part(&url)?.to_owned();
+        // The store may name its objects as it likes: only what is this file's name by form counts.
+        (names::parse(&last).channel == names::parse(&name_of(&video)).channel).then_some(last)
+    });
+    let mut kept: Map<String, Value> = video
         .iter()
         .filter(|(name, _)| !name.to_ascii_lowercase().ends_with("url"))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
+    if let Some(last) = last {
+        kept.insert(file::URL_NAME.to_owned(), last.into());
+    }
     Some(Told {
         topic: reading::TOPIC_VIDEO.to_owned(),
         dedup_key: format!(

@@ -13,6 +13,9 @@ const LONGEST_ID: usize = 512;
 /// Longest address that is kept.
 const LONGEST_ADDRESS: usize = 8 * 1024;
 
+/// Ours: the last part of an address that was not worth keeping.
+pub const URL_NAME: &str = "lastPartOfUrl";
+
 /// What a file holds (netease.md, section 7, rule 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Track {
@@ -81,7 +84,8 @@ impl File {
         let url_name = link
             .as_ref()
             .and_then(|link| names::last_part(&link.url))
-            .map(str::to_owned);
+            .map(str::to_owned)
+            .or_else(|| loose::text(of, &[URL_NAME]));
         let in_address = names::parse(url_name.as_deref().unwrap_or_default());
         let named = said.channel.or(in_address.channel).map(str::to_owned);
         let ext = loose::text(of, &["type"])
@@ -152,6 +156,13 @@ impl File {
             _ => return None,
         };
         Some(format!("{}: {why}", self.label()))
+    }
+
+    /// Pieces of it share this name, and nothing says which one it is.
+    pub fn is_any_piece(&self) -> bool {
+        self.piece.is_none()
+            && self.url_name.is_none()
+            && names::parse(&self.name).form == names::Form::Av1Mixed
     }
 
     pub fn label(&self) -> String {

@@ -367,7 +367,12 @@ fn listed_video(body: &[u8]) -> Result<Reading, String> {
     for name in ["url", "type", "mix", "user", "uid"] {
         video.remove(name);
     }
+    // Then only the call is certain; the query by channel tells its files apart.
+    let is_any_piece = File::read(&video, Ways::default()).is_ok_and(|file| file.is_any_piece());
     let mut reading = of_unknown_part(files(vec![video], Ways::default()));
+    if is_any_piece {
+        reading.recordings.clear();
+    }
     for recording in &mut reading.recordings {
         recording.ready_now = is_ready;
     }
