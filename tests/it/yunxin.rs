@@ -1,17 +1,25 @@
 //! NetEase Yunxin from copy to archive: several recordings of one call, told by several kinds of event, late, twice
 //! or never.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use callvault::domain::clock::Timestamp;
+use callvault::domain::clock::{ManualClock, Timestamp};
 use callvault::domain::digest::Sha256;
 use callvault::domain::ids::new_id;
 use callvault::domain::notice::{Door, Notice};
-use callvault::providers::contract::{AskedCall, Told, Window};
+use callvault::domain::reading::Reading;
+use callvault::providers::contract::{AskedCall, BuildContext, Told, Window};
+use callvault::providers::http::GuardedClient;
+use callvault::providers::registry;
+use callvault::providers::settings::CommonSettings;
 use callvault::simulator::{Options, VendorKind};
 use http::Method;
 use sea_orm::{ConnectionTrait as _, Database, DbBackend, Statement};
+use serde_json::{Value, json};
 use sha1::Digest as _;
 
+use crate::db;
 use crate::journeys::{all_as_planned, options};
 use crate::support::house::TestHouse;
 use crate::support::http::ask;
@@ -266,4 +274,77 @@ async fn the_hook_keeps_no_chat_takes_replays_and_refuses_what_is_signed_for_ano
         })
         .await;
     house.finish().await;
+}
+
+/// What the vectors' sequences of deliveries come to, in their own order and backwards.
+#[test]
+fn every_sequence_of_the_vectors_gives_as_many_recordings_as_it_says() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/providers/yunxin/vectors.json"
+    );
+    let all: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let of = |group: &str, id: &str| -> Value {
+        let mut group = all[group].as_array().unwrap().iter();
+        group.find(|one| one["id"] == id).unwrap().clone()
+    };
+    let clock = ManualClock::at(Timestamp::from_ms(1_700_000_200_000));
+    let context = BuildContext::local(Arc::new(GuardedClient::new(clock.clone())), clock);
+    let kind = registry::find("a", "yunxin").unwrap();
+    let keys = toml::toml! { app_key = "k" app_secret = "s" };
+    let (common, own) = CommonSettings::split("a", &kind.defaults(), keys).unwrap();
+    let provider = kind.build(common, own, &context).unwrap();
+    let read = |topic: &str, body: &str| {
+        let notice = Notice {
+            topic: topic.to_owned(),
+            body: body.as_bytes().to_vec(),
+            ..db::notice("a", Timestamp::from_ms(0))
+        };
+        provider.read(&notice).unwrap()
+    };
+    let sequences = all["sequences"].as_array().unwrap();
+    assert_eq!(sequences.len(), 5);
+    for sequence in sequences {
+        let mut readings: Vec<Reading> = Vec::new();
+        for id in sequence["deliveries"].as_array().unwrap() {
+            let payload = of("payloads", id.as_str().unwrap());
+            readings.push(read("", payload["body"].as_str().unwrap()));
+        }
+        // "backfill ne-req-001 answers ne-ans-010"
+        if let Some(answer) = sequence["then"]
+            .as_str()
+            .and_then(|then| then.split(' ').next_back())
+        {
+            let answer = of("server_api_answers", answer);
+            let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+            for file in body["fileInfos"].as_array().unwrap() {
+                let told = json!({"channelId": "6290737000999801234", "fileInfo": file});
+                readings.push(read("media-file", &told.to_string()));
+            }
+        }
+        let expected = &sequence["expect"];
+        for backwards in [false, true] {
+            let (mut readings, expected) = (readings.clone(), expected.clone());
+            if backwards {
+                readings.reverse();
+            }
+            db::on_both(move |house| {
+                let (readings, expected) = (readings.clone(), expected.clone());
+                async move {
+                    for (minute, reading) in readings.iter().enumerate() {
+                        let now = db::at(minute as i64);
+                        house.tell(reading, &db::feiyu(), now).await;
+                    }
+                    let recordings = house.number("select count(*) from recording").await;
+                    assert_eq!(
+                        Some(recordings),
+                        expected["recordings"].as_i64(),
+                        "{expected}"
+                    );
+                    let calls = house.number("select count(*) from call").await;
+                    assert_eq!(calls, 1, "{expected}");
+                }
+            });
+        }
+    }
 }
