@@ -42,6 +42,11 @@ pub(super) async fn merge(
     origin: &Origin<'_>,
     told: &CallFacts,
 ) -> Result<Merged, DbError> {
+    let placed = match &told.place {
+        Some(place) => Some(super::places::named(txn, origin.source, told, place).await?),
+        None => None,
+    };
+    let told = placed.as_ref().unwrap_or(told);
     let names = names(told);
     let found = find(txn, origin.source, &names).await?;
     let Some((first, others)) = found.split_first() else {

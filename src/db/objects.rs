@@ -17,9 +17,10 @@ use crate::domain::recording::{Event, Role, State, transition};
 use super::Database;
 use super::error::{DbError, DbErrorKind};
 use super::lease::guarded;
+use super::originals;
 use super::recordings::{Lease, Loaded, NewObject, ObjectFacts};
 use super::rows;
-use super::sql::{all, exec, list, models, one, vals};
+use super::sql::{exec, list, models, one, vals};
 
 /// How long after publishing a short recording is fetched once more.
 const RECHECK_AFTER_MS: i64 = 6 * 3600 * 1000;
@@ -140,33 +141,7 @@ impl Database {
         original: NewObject,
         now: Timestamp,
     ) -> Result<(), DbError> {
-        let txn = self.begin().await?;
-        let row = guarded(&txn, lease).await?;
-        let state = rows::state(&row.state)?;
-        let after = step(state, Event::Stage)?;
-        exec(
-            &txn,
-            "update recording set state = $3, state_since_ms = $4, folder = coalesce(folder, $5) \
-             where recording_id = $1 and lease_token = $2",
-            vals![
-                lease.recording_id,
-                lease.token,
-                after.as_str(),
-                if state == after {
-                    row.state_since_ms
-                } else {
-                    now.ms()
-                },
-                folder.as_str()
-            ],
-        )
-        .await?;
-        if state != after {
-            record(&txn, lease.recording_id, Some(state), after, None, now).await?;
-        }
-        put_original(&txn, lease.recording_id, original).await?;
-        txn.commit().await?;
-        Ok(())
+        self.stage_all(lease, folder, vec![original], now).await
     }
 
     /// Plans another original of an archived recording: a second look brought other bytes.
@@ -181,7 +156,7 @@ impl Database {
         if rows::state(&row.state)? != State::Archived {
             return Err(impossible("a second original", &row.state));
         }
-        put_original(&txn, lease.recording_id, original).await?;
+        originals::put_originals(&txn, lease.recording_id, vec![original]).await?;
         txn.commit().await?;
         Ok(())
     }
@@ -410,6 +385,39 @@ impl Database {
     }
 }
 
+/// The row is `staged`, and its folder is fixed.
+pub(super) async fn stage_in(
+    txn: &DatabaseTransaction,
+    lease: &Lease,
+    folder: &Folder,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let row = guarded(txn, lease).await?;
+    let state = rows::state(&row.state)?;
+    let after = step(state, Event::Stage)?;
+    exec(
+        txn,
+        "update recording set state = $3, state_since_ms = $4, folder = coalesce(folder, $5) \
+         where recording_id = $1 and lease_token = $2",
+        vals![
+            lease.recording_id,
+            lease.token,
+            after.as_str(),
+            if state == after {
+                row.state_since_ms
+            } else {
+                now.ms()
+            },
+            folder.as_str()
+        ],
+    )
+    .await?;
+    if state != after {
+        record(txn, lease.recording_id, Some(state), after, None, now).await?;
+    }
+    Ok(())
+}
+
 /// The state after an event, or an error: nobody changes a state but through the table.
 pub(super) fn step(state: State, event: Event) -> Result<State, DbError> {
     transition(state, event).ok_or_else(|| impossible(&format!("{event:?}"), state.as_str()))
@@ -471,31 +479,17 @@ pub(super) async fn legs_of<C: ConnectionTrait>(
     Ok(by_call)
 }
 
-async fn put_original(
+pub(super) async fn insert_original(
     txn: &DatabaseTransaction,
     recording_id: Uuid,
     original: NewObject,
+    n: u32,
 ) -> Result<(), DbError> {
-    let originals = all(
-        txn,
-        "select object_key, n from archive_object where recording_id = $1 and role = 'original'",
-        vals![recording_id],
-    )
-    .await?;
-    let mut next = 1;
-    for row in &originals {
-        let key: String = row.try_get_by_index(0)?;
-        let n: i64 = row.try_get_by_index(1)?;
-        if key == original.key.as_str() {
-            return Ok(());
-        }
-        next = next.max(rows::small(n) + 1);
-    }
     let original = NewObject {
         role: Role::Original,
         ..original
     };
-    insert_object(txn, recording_id, &original, next, None).await
+    insert_object(txn, recording_id, &original, n, None).await
 }
 
 async fn insert_object<C: ConnectionTrait>(

@@ -18,6 +18,7 @@ use crate::domain::view::{
 use super::Database;
 use super::error::DbError;
 use super::objects::legs_of;
+use super::originals::main_original;
 use super::recordings::ObjectRow;
 use super::rows;
 use super::search::cursor;
@@ -120,12 +121,19 @@ impl Database {
         let rows: Vec<entity::archive_object::Model> = models(
             self.reader(),
             "select * from archive_object where recording_id = $1 and role = $2 \
-             and verified_at_ms is not null order by n desc limit 1",
+             and verified_at_ms is not null order by n",
             vals![recording_id, role.as_str()],
         )
         .await?;
-        let object = rows.into_iter().next().map(rows::object).transpose()?;
-        Ok(object.map(|(_, object)| object))
+        let mut objects = Vec::with_capacity(rows.len());
+        for row in rows {
+            objects.push(rows::object(row)?.1);
+        }
+        let current = match role {
+            Role::Original => main_original(objects.iter()).cloned(),
+            _ => objects.pop(),
+        };
+        Ok(current)
     }
 
     async fn show(&self, call_id: Uuid, recordings: &[Uuid]) -> Result<Option<ShowView>, DbError> {
@@ -302,12 +310,8 @@ fn recording_view(
     call: &CallFacts,
     objects: &[ObjectRow],
 ) -> Result<RecordingView, DbError> {
-    let newest = |role: Role| {
-        let mut of = objects
-            .iter()
-            .filter(|o| o.role == role && o.verified_at.is_some());
-        of.next_back()
-    };
+    let verified = objects.iter().filter(|o| o.verified_at.is_some());
+    let newest = |role: Role| verified.clone().rfind(|o| o.role == role);
     let is_open = row.work_class.is_some() && row.lease_owner.is_none();
     let clocks = rows::clocks(&row);
     let archived_at = rows::at(row.archived_at_ms);
@@ -339,7 +343,7 @@ fn recording_view(
         gone_at: clocks.gone_at,
         archived_at,
         slack_s: slack_s(clocks.gone_at, archived_at),
-        original: newest(Role::Original).map(|object| OriginalView {
+        original: main_original(verified.clone()).map(|object| OriginalView {
             key: object.key.to_string(),
             bytes: object.bytes,
             sha256: object.sha256,

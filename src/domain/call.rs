@@ -85,6 +85,22 @@ pub struct CallFacts {
     pub legs: Vec<LegFacts>,
     /// This notice is a CDR (not only a recording's notice that happens to name the call).
     pub is_cdr: bool,
+    /// A place that the call took, for vendors whose rooms are used again; not kept, only used to find
+    /// the call.
+    #[serde(skip)]
+    pub place: Option<Place>,
+}
+
+/// A room at a moment. Of all calls that took place there, it means the one whose time holds the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Unlike any other name of a call within the source.
+    pub name: String,
+    /// What the place may be called as well, where the vendor does not say which of the two it is.
+    pub or: Option<String>,
+    pub at: Timestamp,
+    /// The call began at this moment.
+    pub opens: bool,
 }
 
 impl CallFacts {

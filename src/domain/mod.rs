@@ -11,6 +11,7 @@ pub mod media;
 pub mod moment;
 pub mod notice;
 pub mod number;
+pub mod pieces;
 pub mod proof;
 pub mod reading;
 pub mod recording;

@@ -11,13 +11,13 @@ use symphonia::core::errors::Error;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::well_known as format_ids;
 use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
-use symphonia::core::io::MediaSourceStream;
+use symphonia::core::io::{MediaSource, MediaSourceStream};
 use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 
 use super::refusal::{self, Refusal};
 use super::source::{Patch, Window};
-use super::{MediaError, header, mp4, sbr, sniff};
+use super::{MediaError, header, mp4, sbr, sniff, ts};
 use crate::domain::media::{SniffClass, note};
 
 /// Rates that a recording may have. Beyond them a header is damaged; a resampler for them would need too much memory.
@@ -131,8 +131,15 @@ fn look(path: &Path) -> io::Result<Opened> {
     let counts_itself = header::mp3_knows_its_length(&mut file, start)?;
     file.seek(SeekFrom::Start(0))?;
 
-    let source = Window::new(file, start, length, patches)?;
-    let stream = MediaSourceStream::new(Box::new(source), Default::default());
+    let window = Window::new(file, start, length, patches)?;
+    let source: Box<dyn MediaSource> = match sniffed.ext.as_str() {
+        "ts" => match transport_stream(window)? {
+            Ok(sound) => sound,
+            Err(refusal) => return Ok(refusal),
+        },
+        _ => Box::new(window),
+    };
+    let stream = MediaSourceStream::new(source, Default::default());
     let format = match symphonia::default::get_probe().probe(
         &Hint::new(),
         stream,
@@ -198,6 +205,19 @@ fn look(path: &Path) -> io::Result<Opened> {
         packets: 0,
         found,
     })))
+}
+
+/// The bare stream inside a transport stream, or why there is none.
+fn transport_stream(mut window: Window) -> io::Result<Result<Box<dyn MediaSource>, Opened>> {
+    Ok(match ts::sound(&mut window)? {
+        ts::Sound::Bare => {
+            window.seek(SeekFrom::Start(0))?;
+            Ok(Box::new(ts::Bare::new(window)))
+        }
+        ts::Sound::Unsupported(codec) => Err(refused(note::UNSUPPORTED_CODEC, Some(codec))),
+        ts::Sound::Encrypted => Err(refused(note::ENCRYPTED, None)),
+        ts::Sound::None => Err(refused(note::NO_AUDIO, None)),
+    })
 }
 
 /// Which part of the file the demuxer sees, and what of its header is put right.

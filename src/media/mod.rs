@@ -7,6 +7,8 @@ pub mod child;
 pub mod sniff;
 pub mod transcode;
 
+pub mod hls;
+
 mod decode;
 #[cfg(test)]
 mod format_tests;
@@ -20,6 +22,7 @@ mod resample;
 mod sandbox;
 mod sbr;
 mod source;
+mod ts;
 mod waveform;
 
 /// What kept this room from answering. Foreign bytes never end here: they end as a note in the report.

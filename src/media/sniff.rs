@@ -39,6 +39,12 @@ fn container(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     const MP3: (&str, &str) = ("mp3", "audio/mpeg");
     const AAC: (&str, &str) = ("aac", "audio/aac");
     let at = |from: usize, to: usize| bytes.get(from..to).unwrap_or_default();
+    if super::hls::is_playlist(bytes) {
+        return Some(("m3u8", "application/vnd.apple.mpegurl"));
+    }
+    if super::ts::is_stream(bytes) {
+        return Some(("ts", "video/mp2t"));
+    }
     let magic4 = at(0, 4);
     if matches!(magic4, b"RIFF" | b"RF64" | b"BW64") && at(8, 12) == b"WAVE" {
         return Some(("wav", "audio/wav"));
@@ -80,7 +86,7 @@ fn container(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
                 _ => ("mp4", "video/mp4"),
             });
         }
-        b"moov" | b"mdat" | b"moof" => return Some(("mp4", "video/mp4")),
+        b"moov" | b"mdat" | b"moof" | b"styp" | b"sidx" => return Some(("mp4", "video/mp4")),
         _ => {}
     }
     if adts_frames(bytes) {
@@ -304,6 +310,8 @@ mod tests {
             (b"\x1A\x45\xDF\xA3\x9F\x42\x82\x84webm", "webm"),
             (b"\x1A\x45\xDF\xA3\x9F\x42\x82\x88matroska", "mkv"),
             (b"fLaC\0\0\0\x22", "flac"),
+            (b"#EXTM3U\n#EXT-X-VERSION:3\n", "m3u8"),
+            (b"\0\0\0\x18stypmsdh", "mp4"),
             (b"\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF", "bin"),
             (b"\x80\x80\x80\x80\x80\x80\x80\x80", "bin"),
         ];

@@ -26,11 +26,25 @@ pub async fn fetch(
     provider: &dyn Provider,
     row: &RecordingRow,
     address: &Address,
+    scratch: Scratch,
+    now: Timestamp,
+) -> Result<Fetched, Verdict> {
+    let most = provider.common().max_recording_bytes;
+    fetch_at_most(tools, provider, row, address, scratch, most, now).await
+}
+
+/// The same, for one of several files that share the recording's limit.
+pub async fn fetch_at_most(
+    tools: &Tools,
+    provider: &dyn Provider,
+    row: &RecordingRow,
+    address: &Address,
     mut scratch: Scratch,
+    most_bytes: u64,
     now: Timestamp,
 ) -> Result<Fetched, Verdict> {
     let policy = GuardPolicy::from(provider.common());
-    let limits = Limits::media(provider.common().max_recording_bytes);
+    let limits = Limits::media(most_bytes);
     let mut resume: Option<ResumeFrom> = None;
     // The length that the whole file had at the first answer; another one is another file.
     let mut whole: Option<u64> = None;
@@ -53,6 +67,7 @@ pub async fn fetch(
             .content_encoding
             .clone()
             .filter(|coding| is_compression(coding));
+        let at = response.at.clone();
         let validator = response.validator();
         match response.status {
             200 => {
@@ -100,6 +115,7 @@ pub async fn fetch(
                             bytes: address.expected_bytes,
                             md5: address.expected_md5.clone(),
                         },
+                        at,
                     });
                 }
             },

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::archive::contract::Archive;
 use crate::db::Database;
 use crate::domain::clock::{SharedClock, Timestamp};
 use crate::domain::digest::Fingerprint;
 use crate::domain::keys::ObjectKey;
 use crate::domain::media::AccessSettings;
+use crate::domain::pieces::Pieces;
 use crate::domain::recording::reason;
 use crate::domain::retry::{LONGEST_WAIT, backoff};
 use crate::pipeline::decoder::DecoderCrew;
-use crate::providers::http::GuardedClient;
+use crate::providers::http::{GuardedClient, WebAddress};
 use crate::providers::sources::Sources;
 use crate::spool::{Scratch, Spool};
 
@@ -38,6 +41,8 @@ pub struct Fetched {
     /// The compression that the server put on the bytes although it was asked not to.
     pub packed: Option<String>,
     pub announced: Announced,
+    /// Where it came from, after all redirects.
+    pub at: WebAddress,
 }
 
 /// What the vendor said of the bytes beforehand.
@@ -57,6 +62,36 @@ pub struct Inspected {
     pub mime: String,
     /// Codes of `domain::media::note`.
     pub notes: Vec<String>,
+    /// The other files of the recording, when what was fetched is a playlist.
+    pub beside: Option<Beside>,
+}
+
+/// What a playlist named: the recording's sound, and whatever else was needed to find it.
+#[derive(Debug)]
+pub struct Beside {
+    /// Each once, in the order they were fetched.
+    pub files: Vec<BesideFile>,
+    pub pieces: Pieces,
+    /// The bytes of the fetched segments, one behind the other.
+    pub joined: Scratch,
+    /// The joined bytes are the sound as it plays: no segment twice, no stretches of files.
+    pub plays: bool,
+}
+
+#[derive(Debug)]
+pub struct BesideFile {
+    pub held: Held,
+    pub fingerprint: Fingerprint,
+    pub ext: String,
+    pub mime: String,
+}
+
+/// Where the bytes of a file beside a playlist are.
+#[derive(Debug)]
+pub enum Held {
+    Bytes(Bytes),
+    /// Offset in the joined scratch file; the fingerprint tells how many.
+    Joined(u64),
 }
 
 /// An object that is about to be put: its row is written first.

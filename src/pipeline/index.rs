@@ -130,7 +130,7 @@ pub fn manifest_of(loaded: &Loaded, n: u32, object_id: Uuid, written_at: Timesta
 pub async fn index(
     tools: &Tools,
     lease: &Lease,
-    original: &ArchiveProof,
+    originals: &[ArchiveProof],
     notes: &[String],
     now: Timestamp,
 ) -> Result<(), Verdict> {
@@ -138,7 +138,7 @@ pub async fn index(
     fail::fail_point!("index.before_publish");
     tools
         .db
-        .publish(lease, original, &manifest, notes, now)
+        .publish_all(lease, originals, &manifest, notes, now)
         .await?;
     fail::fail_point!("index.after_publish");
     Ok(())

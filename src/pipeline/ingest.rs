@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::db::recordings::{Lease, Leased, RecordingRow, Settle};
 use crate::domain::clock::Timestamp;
+use crate::domain::pieces::Pieces;
 use crate::domain::recording::{State, reason};
 use crate::providers::contract::Provider;
 use crate::spool::Scratch;
 
 use super::handoff::{Tools, Verdict, capped};
-use super::{fetch, index, inspect, put, resolve, second_look, store, transcode};
+use super::{fetch, index, inspect, playlist, put, resolve, second_look, store, transcode};
 
 /// How long a claim holds without a heartbeat.
 pub const LEASE: Duration = Duration::from_secs(60);
@@ -135,10 +136,10 @@ async fn bring_in(
 ) -> Result<Option<Scratch>, Verdict> {
     let row = &leased.loaded.row;
     if row.state == State::Staged
-        && let Some(proof) = store::adopt(tools, row, &leased.loaded.objects).await?
+        && let Some(proofs) = store::adopt(tools, row, &leased.loaded.objects).await?
     {
         stage(row, "index");
-        index::index(tools, lease, &proof, &row.notes, tools.clock.now()).await?;
+        index::index(tools, lease, &proofs, &row.notes, tools.clock.now()).await?;
         return Ok(None);
     }
     stage(row, "resolve");
@@ -166,17 +167,28 @@ async fn bring_in(
     )
     .await?;
     stage(row, "inspect");
-    let inspected = inspect::inspect(fetched).await?;
+    let from = fetched.at.clone();
+    let mut inspected = inspect::inspect(fetched).await?;
+    if Pieces::is_playlist(&inspected.ext) {
+        let came = playlist::Came {
+            address: &address,
+            from: &from,
+        };
+        playlist::gather(tools, provider.as_ref(), lease, row, came, &mut inspected).await?;
+    }
     // Before the bytes: whoever takes over after a crash publishes with the same notes.
     tools
         .db
         .set_notes(lease, &inspected.notes, tools.clock.now())
         .await?;
     stage(row, "store");
-    let proof = store::store(tools, lease, row, &inspected, tools.clock.now()).await?;
+    let proofs = store::store(tools, lease, row, &inspected, tools.clock.now()).await?;
     stage(row, "index");
-    index::index(tools, lease, &proof, &inspected.notes, tools.clock.now()).await?;
-    Ok(Some(inspected.scratch))
+    index::index(tools, lease, &proofs, &inspected.notes, tools.clock.now()).await?;
+    Ok(match inspected.beside {
+        None => Some(inspected.scratch),
+        Some(beside) => Some(beside.joined).filter(|_| beside.plays),
+    })
 }
 
 /// Access copy, waveform and the manifest that names them.

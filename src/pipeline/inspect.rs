@@ -68,6 +68,7 @@ pub async fn inspect(fetched: Fetched) -> Result<Inspected, Verdict> {
         ext: sniffed.ext,
         mime: sniffed.mime,
         notes,
+        beside: None,
     })
 }
 
@@ -132,6 +133,7 @@ mod tests {
             plain_http: false,
             packed: None,
             announced,
+            at: crate::providers::http::WebAddress::parse("http://files.example/a").unwrap(),
         };
         inspect(fetched).await.map(|_| ())
     }

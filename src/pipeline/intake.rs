@@ -20,10 +20,12 @@ const DATABASE_WITHIN: Duration = Duration::from_millis(350);
 const JOURNAL_WITHIN: Duration = Duration::from_millis(250);
 
 /// Headers worth keeping: what a later reader may need, never what authenticates.
-const KEPT_HEADERS: [&str; 6] = [
+const KEPT_HEADERS: [&str; 7] = [
     "content-type",
     "content-encoding",
     "date",
+    // Whose application a TRTC callback is about; its body does not say.
+    "sdkappid",
     "user-agent",
     "x-forwarded-for",
     "x-request-id",

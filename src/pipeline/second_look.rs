@@ -3,6 +3,7 @@
 
 use crate::archive::contract::Source;
 use crate::db::recordings::{Lease, Loaded, NewObject};
+use crate::domain::pieces::Pieces;
 use crate::domain::recording::Role;
 use crate::providers::contract::Provider;
 
@@ -61,6 +62,10 @@ async fn longer(
         .await?;
     let fetched = fetch::fetch(tools, provider, row, &address, scratch, now).await?;
     let inspected = inspect::inspect(fetched).await?;
+    if Pieces::is_playlist(&inspected.ext) {
+        // Its segments were archived with it; a playlist that grew is no longer body of the same file.
+        return Ok(false);
+    }
     let held = loaded
         .objects
         .iter()

@@ -2,10 +2,13 @@
 //!
 //! Nothing here can harm the recording: it is archived already, and stays so when this fails.
 
+use crate::archive::contract::ByteRange;
+use crate::db::originals::main_original;
 use crate::db::recordings::{Lease, Loaded, NewObject, ObjectFacts, ObjectRow};
 use crate::domain::clock::Timestamp;
 use crate::domain::digest::Hasher;
 use crate::domain::media::{AccessTags, TranscodeJob, TranscodeReport, note};
+use crate::domain::pieces::Pieces;
 use crate::domain::proof::ArchiveProof;
 use crate::domain::recording::{Part, Role, reason};
 use crate::spool::Scratch;
@@ -26,17 +29,17 @@ pub async fn transcode(
     now: Timestamp,
 ) -> Result<Vec<String>, Verdict> {
     let row = &loaded.row;
-    let Some(source) = loaded
-        .objects
-        .iter()
-        .rev()
-        .find(|o| o.role == Role::Original)
-    else {
+    let Some(source) = main_original(loaded.objects.iter()) else {
         return Ok(row.notes.clone());
     };
-    let input = match original {
-        Some(scratch) => scratch,
-        None => bring_back(tools, lease, source).await?,
+    let pieces = Pieces::of(source.settings.as_ref());
+    if pieces.as_ref().is_some_and(|pieces| pieces.encrypted) {
+        return Ok(row.notes.clone());
+    }
+    let input = match (original, &pieces) {
+        (Some(scratch), _) => scratch,
+        (None, None) => bring_back(tools, lease, source).await?,
+        (None, Some(pieces)) => bring_back_pieces(tools, lease, loaded, pieces).await?,
     };
     fail::fail_point!("transcode.before_decode");
     let mp3 = tools
@@ -128,6 +131,52 @@ async fn bring_back(tools: &Tools, lease: &Lease, source: &ObjectRow) -> Result<
         tracing::error!(key = %source.key, "the archived original reads back with another hash");
         return Err(Verdict::later(reason::ARCHIVE_CONFLICT));
     }
+    Ok(scratch)
+}
+
+/// The segments of a playlist from the archive, joined as they play. Each file is hashed where it is read
+/// whole; a stretch of one is held to its length.
+async fn bring_back_pieces(
+    tools: &Tools,
+    lease: &Lease,
+    loaded: &Loaded,
+    pieces: &Pieces,
+) -> Result<Scratch, Verdict> {
+    use futures::StreamExt as _;
+    let mut scratch = tools
+        .spool
+        .scratch(lease.recording_id, lease.token, 0)
+        .await?;
+    for piece in &pieces.pieces {
+        let is_it =
+            |object: &&ObjectRow| object.role == Role::Original && object.sha256 == piece.sha256;
+        let Some(object) = loaded.objects.iter().find(is_it) else {
+            tracing::error!(recording = %loaded.row.recording_id, sha256 = %piece.sha256, "a segment has no row");
+            return Err(Verdict::later(reason::ARCHIVE_CONFLICT));
+        };
+        let range = piece.stretch.map(|(from, bytes)| ByteRange {
+            start: from,
+            end_inclusive: from + bytes.max(1) - 1,
+        });
+        let expected = piece.stretch.map_or(object.bytes, |(_, bytes)| bytes);
+        let mut reader = tools
+            .archive
+            .open(&object.key, object.version_id.as_deref(), range)
+            .await?;
+        let mut hasher = Hasher::new();
+        while let Some(chunk) = reader.body.next().await {
+            let chunk = chunk?;
+            hasher.update(&chunk);
+            scratch.write(&chunk).await?;
+        }
+        let read = hasher.finish();
+        let is_whole = piece.stretch.is_some() || read.sha256 == object.sha256;
+        if read.bytes != expected || !is_whole {
+            tracing::error!(key = %object.key, "an archived segment reads back with other bytes");
+            return Err(Verdict::later(reason::ARCHIVE_CONFLICT));
+        }
+    }
+    scratch.finish().await?;
     Ok(scratch)
 }
 
@@ -230,7 +279,9 @@ fn all_notes(loaded: &Loaded, report: &TranscodeReport) -> Vec<String> {
         .row
         .notes
         .iter()
-        .filter(|code| [note::SHORT, note::FETCHED_PLAIN_HTTP].contains(&code.as_str()))
+        .filter(|code| {
+            [note::SHORT, note::FETCHED_PLAIN_HTTP, note::ENCRYPTED].contains(&code.as_str())
+        })
         .cloned()
         .collect();
     notes.extend(
@@ -262,7 +313,7 @@ fn all_notes(loaded: &Loaded, report: &TranscodeReport) -> Vec<String> {
 fn talk_ms(loaded: &Loaded) -> Option<i64> {
     let call = &loaded.row.call;
     call.duration_ms.or_else(|| {
-        let from = call.answered_at.or(call.started_at)?;
+        let from = call.answered_at?;
         Some(call.ended_at?.since_ms(from))
     })
 }

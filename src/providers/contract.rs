@@ -20,7 +20,7 @@ use crate::domain::reading::{Announced, Link, Reading};
 use crate::domain::retry::RetryAdvice;
 
 use super::api::Api;
-use super::http::GuardedClient;
+use super::http::{GuardedClient, WebAddress};
 use super::pace::{LocalPace, SharedPace};
 use super::settings::{CommonSettings, SettingsError};
 
@@ -311,11 +311,35 @@ pub trait Provider: Send + Sync + fmt::Debug {
 
     fn reply(&self, outcome: Outcome) -> Reply;
 
+    /// `reply`, for vendors whose answer depends on how they asked; `query` is the request's.
+    fn reply_to(&self, outcome: Outcome, _query: &str) -> Reply {
+        self.reply(outcome)
+    }
+
     /// The facts of a stored notice; an error text when it cannot be read.
     fn read(&self, notice: &Notice) -> Result<Reading, String>;
 
     /// Where the recording can be had at this moment.
     async fn locate(&self, wanted: &Wanted, now: Timestamp) -> Result<Located, ProviderError>;
+
+    /// The address of a file that the playlist fetched from `playlist` names; `url` is already whole.
+    /// The playlist's own headers go to its own host alone. Pure.
+    fn beside(&self, playlist: &Address, url: String, _now: Timestamp) -> Address {
+        let same_host = match (WebAddress::parse(&playlist.url), WebAddress::parse(&url)) {
+            (Ok(one), Ok(other)) => one.scheme == other.scheme && one.same_host(&other),
+            _ => false,
+        };
+        Address {
+            headers: if same_host {
+                playlist.headers.clone()
+            } else {
+                Vec::new()
+            },
+            url,
+            until: playlist.until,
+            ..Address::default()
+        }
+    }
 
     fn waiting_plan(&self) -> WaitingPlan;
 

@@ -277,6 +277,7 @@ impl GuardedClient {
             retry_after: self.retry_after(&head.headers),
             plain_http: hop.fell_back,
             redirects,
+            at: hop.at.clone(),
             body: MediaBody::new(
                 incoming,
                 hop.exchange.connection,

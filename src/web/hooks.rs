@@ -86,7 +86,8 @@ async fn take(
         Ok(body) => body,
         Err(Unread::TooLarge) => {
             state.intake.count_refused(provider.name(), Door::Push);
-            let mut response = send(provider.reply(Outcome::TooLarge));
+            let query = head.uri.query().unwrap_or_default();
+            let mut response = send(provider.reply_to(Outcome::TooLarge, query));
             // The rest of the body is not waited for.
             response
                 .headers_mut()
@@ -107,7 +108,9 @@ async fn take(
         headers: plain(&head.headers),
         body,
     };
-    send(provider.reply(state.intake.accept(provider, Door::Push, incoming).await))
+    let query = incoming.query.clone();
+    let outcome = state.intake.accept(provider, Door::Push, incoming).await;
+    send(provider.reply_to(outcome, &query))
 }
 
 enum Unread {

@@ -122,6 +122,16 @@ impl WebAddress {
         with_target(&format!("{}{rest}", without_dots(folder, relative)))
     }
 
+    /// The whole address, query and all: a secret like the target.
+    pub fn to_url(&self) -> String {
+        format!(
+            "{}://{}{}",
+            self.scheme.as_str(),
+            self.authority(),
+            self.target
+        )
+    }
+
     /// Same scheme-less origin: what `Address::headers` may be shown to.
     pub fn same_host(&self, other: &Self) -> bool {
         self.host == other.host && self.port == other.port

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
-use super::{MAX_API_BYTES, MediaBody};
+use super::{MAX_API_BYTES, MediaBody, WebAddress};
 
 /// How long and how much one fetch may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +80,8 @@ pub struct Fetched {
     /// The bytes come over plain http although https was tried first: note `fetched_plain_http`.
     pub plain_http: bool,
     pub redirects: usize,
+    /// Where the body comes from, after all redirects: what a playlist's own addresses are relative to.
+    pub at: WebAddress,
     pub body: MediaBody,
 }
 
