@@ -100,6 +100,7 @@ impl Demo {
             ("yunxin-demo", VendorKind::Yunxin, Profile::V2),
             ("aliyun-queue-demo", VendorKind::Aliyun, Profile::Queue),
             ("aliyun-pnp-demo", VendorKind::Aliyun, Profile::Protection),
+            ("trtc-demo", VendorKind::Trtc, Profile::V2),
         ];
         let mut vendors = Vec::new();
         let mut left = self.calls;

@@ -15,5 +15,6 @@ pub mod pace;
 pub mod registry;
 pub mod settings;
 pub mod sources;
+mod trtc;
 mod vcrtc;
 mod yunxin;

@@ -6,6 +6,7 @@ use super::aliyun::AliyunKind;
 use super::contract::{BuildContext, Provider, ProviderKind};
 use super::feiyu::FeiyuKind;
 use super::settings::{CommonSettings, SettingsError};
+use super::trtc::TrtcKind;
 use super::vcrtc::VcrtcKind;
 use super::yunxin::YunxinKind;
 
@@ -16,10 +17,11 @@ static KINDS: &[&dyn ProviderKind] = &[
     &AliyunKind,
     &YunxinKind,
     &VcrtcKind,
+    &TrtcKind,
 ];
 
 /// Kinds of the contract that have no adapter in this version.
-const NOT_YET: &[&str] = &["trtc", "twilio", "freeswitch", "asterisk", "cdr"];
+const NOT_YET: &[&str] = &["twilio", "freeswitch", "asterisk", "cdr"];
 
 pub fn kinds() -> &'static [&'static dyn ProviderKind] {
     KINDS

@@ -16,7 +16,7 @@ pub struct Push {
     pub method: Method,
     pub url: String,
     pub mime: &'static str,
-    /// Beside the content type.
+    /// Beside content type and user agent.
     pub headers: Vec<(&'static str, String)>,
     pub body: Bytes,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::house::House;
 use super::plan::Mishap;
 use super::vendor::{Manners, Simulated};
-use super::{Error, Profile, aliyun, feiyu, vcrtc, yunxin};
+use super::{Error, Profile, aliyun, feiyu, trtc, vcrtc, yunxin};
 
 /// A vendor that can be simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,6 +15,7 @@ pub enum VendorKind {
     Aliyun,
     Yunxin,
     Vcrtc,
+    Trtc,
 }
 
 impl VendorKind {
@@ -24,6 +25,7 @@ impl VendorKind {
         Self::Aliyun,
         Self::Yunxin,
         Self::Vcrtc,
+        Self::Trtc,
     ];
 
     /// The name on the command line, and the `kind` of the source it plays.
@@ -33,6 +35,7 @@ impl VendorKind {
             Self::Aliyun => "aliyun",
             Self::Vcrtc => "vcrtc",
             Self::Yunxin => "yunxin",
+            Self::Trtc => "trtc",
         }
     }
 
@@ -42,6 +45,7 @@ impl VendorKind {
             Self::Aliyun => Arc::new(aliyun::Aliyun::new(house)),
             Self::Vcrtc => Arc::new(vcrtc::Vcrtc::new(house)),
             Self::Yunxin => Arc::new(yunxin::Yunxin::new(house)),
+            Self::Trtc => Arc::new(trtc::Trtc::new(house)),
         }
     }
 
@@ -63,6 +67,13 @@ impl VendorKind {
             },
             // Whatever was not announced can be asked for, so it is no failure that could be planned.
             Self::Yunxin => Manners {
+                failures: &[Mishap::Gone],
+                never: &[Mishap::NeverRecorded, Mishap::Unannounced],
+                expired_is_lost: false,
+                queue: &[],
+            },
+            // What is not announced is found by searching, so nothing stays unknown.
+            Self::Trtc => Manners {
                 failures: &[Mishap::Gone],
                 never: &[Mishap::NeverRecorded, Mishap::Unannounced],
                 expired_is_lost: false,

@@ -1,5 +1,5 @@
 //! The vendors' signatures, read from their manuals a second time: Feiyu's MD5 digests, Alibaba's signed addresses,
-//! gateway requests (both schemes) and queue requests.
+//! gateway requests (both schemes) and queue requests, Tencent's callbacks, requests and objects.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -128,6 +128,58 @@ pub fn link_key(secret: &str, text: &str) -> String {
     hex::encode(hmac_sha1(secret, text))
 }
 
+/// TRTC's callback `Sign`: base64 of HMAC-SHA256 over the body as it leaves (document 647/90450).
+pub fn trtc_callback(key: &str, body: &[u8]) -> String {
+    STANDARD.encode(hmac_sha256(key.as_bytes(), body))
+}
+
+/// The legacy recording's `sign`: lower-case hexadecimal MD5 of key and end of time (document 267/32744).
+pub fn trtc_legacy(key: &str, t: i64) -> String {
+    let mut md5 = Md5::new();
+    md5.update(format!("{key}{t}").as_bytes());
+    hex::encode(md5.finalize())
+}
+
+/// TC3-HMAC-SHA256 over a POST to `/` with content type and host signed (document api/213/30654).
+pub fn tc3(
+    secret: &str,
+    service: &str,
+    host: &str,
+    mime: &str,
+    body: &[u8],
+    second: i64,
+    date: &str,
+) -> String {
+    let hashed = hex::encode(Sha256::digest(body));
+    let request =
+        format!("POST\n/\n\ncontent-type:{mime}\nhost:{host}\n\ncontent-type;host\n{hashed}");
+    let text = format!(
+        "TC3-HMAC-SHA256\n{second}\n{date}/{service}/tc3_request\n{}",
+        hex::encode(Sha256::digest(request.as_bytes()))
+    );
+    let mut key = format!("TC3{secret}").into_bytes();
+    for part in [date, service, "tc3_request"] {
+        key = hmac_sha256(&key, part.as_bytes());
+    }
+    hex::encode(hmac_sha256(&key, text.as_bytes()))
+}
+
+/// COS request signature of a GET without a query, the host signed (document 436/7778). `path` is decoded.
+pub fn cos_get(secret: &str, path: &str, host: &str, times: &str) -> String {
+    let key = hex::encode(hmac_sha1(secret, times));
+    let host: String = form_urlencoded::byte_serialize(host.as_bytes()).collect();
+    let request = format!("get\n{path}\n\nhost={host}\n");
+    let hashed = hex::encode(Sha1::digest(request.as_bytes()));
+    hex::encode(hmac_sha1(&key, &format!("sha1\n{times}\n{hashed}\n")))
+}
+
+fn hmac_sha256(key: &[u8], text: &[u8]) -> Vec<u8> {
+    // Unwrap safety: HMAC takes keys of any length.
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any key length");
+    mac.update(text);
+    mac.finalize().into_bytes().to_vec()
+}
+
 fn hmac_sha1(secret: &str, text: &str) -> Vec<u8> {
     // Unwrap safety: HMAC takes keys of any length.
     let mut mac = Hmac::<Sha1>::new_from_slice(secret.as_bytes()).expect("any key length");
@@ -167,6 +219,33 @@ mod tests {
         assert_eq!(
             yunxin_question("5c0ffee1d3a7", "12345", "1443592222"),
             "be499d98e80e56a6640c15caa7ee400d8e33c59a"
+        );
+    }
+
+    #[test]
+    fn tencents_signatures_equal_the_printed_ones() {
+        let body = "{\n\t\"EventGroupId\":\t2,\n\t\"EventType\":\t204,\n\t\"CallbackTs\":\t1664209748188,\n\t\"EventInfo\":\t{\n\t\t\"RoomId\":\t8489,\n\t\t\"EventTs\":\t1664209748,\n\t\t\"EventMsTs\":\t1664209748180,\n\t\t\"UserId\":\t\"user_85034614\",\n\t\t\"Reason\":\t0\n\t}\n}";
+        assert_eq!(
+            trtc_callback("123654", body.as_bytes()),
+            "kkoFeO3Oh2ZHnjtg8tEAQhtXK16/KI05W3BQff8IvGA="
+        );
+        let payload = r#"{"Limit": 1, "Filters": [{"Values": ["\u672a\u547d\u540d"], "Name": "instance-name"}]}"#;
+        let signed = tc3(
+            "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE",
+            "cvm",
+            "cvm.tencentcloudapi.com",
+            "application/json; charset=utf-8",
+            payload.as_bytes(),
+            1_551_113_065,
+            "2019-02-25",
+        );
+        assert_eq!(
+            signed,
+            "72e494ea809ad7a8c8f7a4507b9bddcbaa8e581f516e8da2f66e2c5a96525168"
+        );
+        assert_eq!(
+            trtc_legacy("k7Qw2Zx9Lm4Rt8Vb", 1_700_000_600),
+            "bbbc13d6dac03b8fede780d8023cc323"
         );
     }
 

@@ -213,7 +213,7 @@ fn mp3_frames(mp3: &[u8]) -> Vec<Frame> {
 }
 
 /// An ID3v2.3 tag with one comment, `label` in Latin-1.
-fn id3(label: &str) -> Vec<u8> {
+pub fn id3(label: &str) -> Vec<u8> {
     let mut comment = vec![0];
     comment.extend_from_slice(b"eng\0");
     comment.extend_from_slice(label.as_bytes());

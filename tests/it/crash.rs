@@ -10,14 +10,22 @@ use std::time::{Duration, Instant};
 use callvault::app::House;
 use callvault::config::Config;
 use callvault::domain::clock::{SharedClock, SystemClock};
+use callvault::domain::view::RecordingView;
 use callvault::simulator::{Options, Profile, Vendor, VendorKind};
 
 use crate::support::house::{program, spool_files, stored_keys};
 
 /// Points that this journey cannot reach: multipart needs a bucket and a large file, the journal a
 /// database that is away (`tests/it/spool.rs` kills its writer), the sweep and
-/// deleting at the vendor need one that can be listed or deletes (`tests/it/sweep.rs`, `tests/it/provider_delete.rs`).
-const ELSEWHERE: [&str; 4] = ["mpu_orig.", "journal.", "sweep.", "provider_delete."];
+/// deleting at the vendor need one that can be listed or deletes (`tests/it/sweep.rs`, `tests/it/provider_delete.rs`),
+/// several files a playlist (below).
+const ELSEWHERE: [&str; 5] = [
+    "mpu_orig.",
+    "journal.",
+    "sweep.",
+    "provider_delete.",
+    "store.between_files",
+];
 
 /// Every other `fail_point!` in the sources, so that a new one is tested by existing.
 fn points() -> BTreeSet<String> {
@@ -87,16 +95,35 @@ async fn dying_at_any_point_leaves_one_result() {
     let points = points();
     assert!(points.len() > 15, "found only {points:?}");
     for point in points {
-        dies_once(&point).await;
+        dies_once(&point, VendorKind::Feiyu, 2).await;
         println!("{point}: died, came back, one result");
     }
 }
 
-async fn dies_once(point: &str) {
+/// Where a recording of several files may be cut apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn dying_between_a_playlists_files_leaves_it_whole() {
+    for point in [
+        "fetch.mid_body",
+        "store.after_stage",
+        "store.between_files",
+        "store.after_put",
+        "index.after_manifest",
+        "index.before_publish",
+        "index.after_publish",
+        "transcode.before_decode",
+    ] {
+        // The second call's recording is a playlist in the media store.
+        dies_once(point, VendorKind::Trtc, 2).await;
+        println!("{point}: died, came back, one result of several files");
+    }
+}
+
+async fn dies_once(point: &str, kind: VendorKind, calls: u32) {
     let dir = tempfile::tempdir().unwrap();
     let clock: SharedClock = Arc::new(SystemClock);
     let options = Options {
-        calls: 2,
+        calls,
         speed: 900.0,
         only: vec!["none".to_owned()],
         ledger: Some(dir.path().join("served.ndjson")),
@@ -108,7 +135,7 @@ async fn dies_once(point: &str) {
         let profile = Profile::Queue;
         (VendorKind::Aliyun, Options { profile, ..options })
     } else {
-        (VendorKind::Feiyu, options)
+        (kind, options)
     };
     let vendor = Vendor::start(kind, options, clock.clone()).await.unwrap();
     let text = format!(
@@ -176,10 +203,18 @@ async fn wait_until_whole(
                 .recordings_of_call(&line.source, &line.provider_call_id)
                 .await
                 .unwrap();
-            let whole = matches!(found.as_slice(), [one]
-                if one.state == "archived"
-                    && one.access.is_some()
-                    && one.original.as_ref().map(|o| o.sha256.to_string()) == line.sha256);
+            let own = |one: &&RecordingView| {
+                one.original.as_ref().map(|o| o.sha256.to_string()) == line.sha256
+            };
+            let mine: Vec<_> = found.iter().filter(own).collect();
+            let of_call = vendor
+                .ledger()
+                .iter()
+                .filter(|other| other.provider_call_id == line.provider_call_id)
+                .count();
+            let whole = found.len() == of_call
+                && matches!(mine.as_slice(), [one]
+                    if one.state == "archived" && one.access.is_some());
             if !whole {
                 open.push(format!("{line:?}: {found:?}"));
             }

@@ -372,7 +372,7 @@ const WORK_COLUMNS: &[&str] = &[
 ];
 
 /// A table's rows as sorted lines, work columns aside.
-async fn rows_of(file: &std::path::Path, table: &str) -> Vec<String> {
+pub async fn rows_of(file: &std::path::Path, table: &str) -> Vec<String> {
     use sea_orm::{ConnectionTrait as _, Database, DbBackend, Statement};
     let db = Database::connect(format!("sqlite://{}?mode=ro", file.display()))
         .await

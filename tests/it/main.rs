@@ -28,6 +28,7 @@ mod spool;
 mod support;
 mod sweep;
 mod sync;
+mod trtc;
 mod vcrtc;
 mod vendors;
 mod web_access;

@@ -99,4 +99,28 @@ c: Then I will take it.
 TALK
 wav "$work/hotel-stereo.wav" pcm_s16le hotel-8k-stereo-pcm.wav
 
-ls -l ./*.mp3 ./*.wav
+# AAC in bare frames (ADTS), in an MP4, and the same frames again as a playlist of transport stream segments.
+aac() { ffmpeg -v error -y -bitexact -i "$1" -c:a aac -b:a "$2" -f adts "$3"; }
+
+converse bank 16000 <<'TALK'
+a: Harbour bank, card service.
+c: I have lost my card, I think in the bus.
+a: I will block it at once. What is your name?
+c: Miller, from Mill Lane.
+a: Done. A new card is on its way to you.
+c: That was quick. Thank you.
+TALK
+aac "$work/bank-mono.wav" 24k bank-16k-mono.aac
+ffmpeg -v error -y -bitexact -i bank-16k-mono.aac -c copy -bsf:a aac_adtstoasc -movflags +faststart bank-16k-mono.mp4
+ffmpeg -v error -y -bitexact -i bank-16k-mono.aac -c copy -f hls -hls_time 3 -hls_list_size 0 \
+  -hls_flags +independent_segments -hls_segment_filename 'bank-16k-mono-%d.ts' bank-16k-mono.m3u8
+
+converse clinic 48000 <<'TALK'
+a: Park clinic, reception.
+c: I am calling about my blood test.
+a: The doctor has seen it. Everything is fine.
+c: What a relief. Goodbye.
+TALK
+aac "$work/clinic-stereo.wav" 48k clinic-48k-stereo.aac
+
+ls -l ./*.mp3 ./*.wav ./*.aac ./*.mp4 ./*.ts ./*.m3u8

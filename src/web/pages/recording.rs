@@ -136,11 +136,12 @@ async fn page(state: &WebState, id: Uuid, shown: ShowView) -> Result<RecordingPa
             .recording_id
             .filter(|_| archived && recording.original.is_some())
             .map(|id| format!("/api/v1/recordings/{id}/audio?role=original")),
-        facts: facts(&call, Some(recording), zone),
+        facts: with_files(facts(&call, Some(recording), zone), &detail),
         siblings,
         objects: detail
             .objects
             .iter()
+            .filter(|object| object.role != Role::Original || object.n <= MOST_ORIGINALS)
             .map(|object| Object {
                 role: object.role.as_str(),
                 n: object.n,
@@ -169,6 +170,24 @@ async fn page(state: &WebState, id: Uuid, shown: ShowView) -> Result<RecordingPa
             .collect(),
         row,
     })
+}
+
+/// A playlist may have thousands of segments; `show` lists them all.
+const MOST_ORIGINALS: u32 = 40;
+
+/// How many files the original is made of, where it is more than one.
+fn with_files(mut facts: Vec<Fact>, detail: &RecordingDetail) -> Vec<Fact> {
+    let originals = detail.objects.iter().filter(|o| o.role == Role::Original);
+    let (files, bytes) = originals.fold((0_u64, 0_u64), |(files, bytes), object| {
+        (files + 1, bytes + object.bytes)
+    });
+    if files > 1 {
+        facts.push(Fact {
+            name: "Files of the original",
+            value: format!("{files}, {bytes} bytes"),
+        });
+    }
+    facts
 }
 
 /// The page is worth showing without it, so trouble here is only logged.
