@@ -84,6 +84,7 @@ async fn transcoding_alone(dir: &Path, wav: &[u8], calls: u64) -> f64 {
     for n in 0..calls {
         let job = TranscodeJob {
             input: input.clone(),
+            raw: None,
             mp3: dir.join(format!("{n}.mp3")),
             waveform: dir.join(format!("{n}.json")),
             settings: AccessSettings::default(),

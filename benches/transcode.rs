@@ -122,6 +122,7 @@ fn transcoding(c: &mut Criterion) {
         group.throughput(Throughput::Elements(SECONDS.into()));
         let job = TranscodeJob {
             input: input.clone(),
+            raw: None,
             mp3: folder.path().join("ours.mp3"),
             waveform: folder.path().join("ours.json"),
             settings,

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::domain::media::{
-    AccessSettings, AccessTags, SniffClass, Sniffed, TranscodeJob, TranscodeReport,
+    AccessSettings, AccessTags, RawAudio, SniffClass, Sniffed, TranscodeJob, TranscodeReport,
 };
 use crate::pipeline::decoder::{DecoderCrew, DecoderLimits};
 use crate::pipeline::inspect::look;
@@ -16,9 +16,20 @@ use super::{Failure, Global, Out, exit};
 #[derive(Debug, Subcommand)]
 pub enum Audio {
     /// Container, codec, true length and findings
-    Probe { file: PathBuf },
+    Probe {
+        file: PathBuf,
+        /// What a file without a header is, as a source's raw_audio: mulaw/8000/1
+        #[arg(long)]
+        raw: Option<RawAudio>,
+    },
     /// Writes the access copy that the pipeline would make
-    Transcode { input: PathBuf, output: PathBuf },
+    Transcode {
+        input: PathBuf,
+        output: PathBuf,
+        /// What a file without a header is, as a source's raw_audio: mulaw/8000/1
+        #[arg(long)]
+        raw: Option<RawAudio>,
+    },
 }
 
 impl Audio {
@@ -26,18 +37,22 @@ impl Audio {
         // The file's own settings count; without a configuration the defaults do.
         let settings = super::run::load(global)?.access_copy;
         match self {
-            Audio::Probe { file } => probe(&file, out).await,
-            Audio::Transcode { input, output } => transcode(&input, &output, settings, out).await,
+            Audio::Probe { file, raw } => probe(&file, raw, out).await,
+            Audio::Transcode { input, output, raw } => {
+                transcode(&input, &output, raw, settings, out).await
+            }
         }
     }
 }
 
-async fn probe(file: &Path, out: &Out) -> Result<u8, Failure> {
+async fn probe(file: &Path, raw: Option<RawAudio>, out: &Out) -> Result<u8, Failure> {
     let bytes = std::fs::metadata(file).map_or(0, |meta| meta.len());
     let (sniffed, is_short) = look_at(file, bytes)?;
     let report = match sniffed.class {
         SniffClass::NotARecording(_) => None,
-        SniffClass::Audio | SniffClass::Unknown => Some(crew()?.probe(file).await.map_err(fault)?),
+        SniffClass::Audio | SniffClass::Unknown => {
+            Some(crew()?.probe(file, raw).await.map_err(fault)?)
+        }
     };
     let refused = match sniffed.class {
         SniffClass::NotARecording(what) => Some(what.code()),
@@ -48,6 +63,8 @@ async fn probe(file: &Path, out: &Out) -> Result<u8, Failure> {
         "not_a_recording": refused,
         "short": is_short,
         "original": report.as_ref().and_then(|r| r.original.as_ref()),
+        "declared": report.as_ref().and_then(|r| r.declared.as_ref()),
+        "analysis": report.as_ref().and_then(|r| r.analysis.as_ref()),
         "no_access_reason": report.as_ref().and_then(|r| r.no_access_reason.as_ref()),
         "notes": report.as_ref().map(|r| &r.notes),
     });
@@ -67,6 +84,7 @@ async fn probe(file: &Path, out: &Out) -> Result<u8, Failure> {
 async fn transcode(
     input: &Path,
     output: &Path,
+    raw: Option<RawAudio>,
     settings: AccessSettings,
     out: &Out,
 ) -> Result<u8, Failure> {
@@ -80,7 +98,7 @@ async fn transcode(
         ));
     }
     let dir = scratch()?;
-    let job = job(input, dir.path(), settings)?;
+    let job = job(input, dir.path(), raw, settings)?;
     let report = crew()?.transcode(&job).await.map_err(fault)?;
     if report.access.is_none() {
         return Err(Failure::failed(
@@ -120,6 +138,42 @@ fn describe(report: &TranscodeReport) -> String {
             facts.duration_ms as f64 / 1000.0
         );
     }
+    if let Some(declared) = &report.declared {
+        let shown = |value: Option<String>| value.unwrap_or_else(|| "?".into());
+        text += &format!(
+            "\n  by its header: {} Hz, {} channel(s), {} s",
+            shown(declared.sample_rate_hz.map(|hz| hz.to_string())),
+            shown(declared.channels.map(|n| n.to_string())),
+            shown(
+                declared
+                    .duration_ms
+                    .map(|ms| format!("{:.3}", ms as f64 / 1000.0))
+            ),
+        );
+    }
+    if let Some(analysis) = &report.analysis {
+        let level = |value: Option<f64>| value.map_or("none".into(), |v| format!("{v:.1}"));
+        text += &format!(
+            "\n  peak {} dBFS, loudness {} LUFS, {:.0} % silence{}",
+            level(analysis.peak_dbfs),
+            level(analysis.loudness_lufs),
+            analysis.silence_share * 100.0,
+            if analysis.has_dtmf {
+                ", keys pressed"
+            } else {
+                ""
+            },
+        );
+        if analysis.channels.len() > 1 {
+            for (name, channel) in ["left", "right"].iter().zip(&analysis.channels) {
+                text += &format!(
+                    "\n    {name}: peak {} dBFS, {:.0} % silence",
+                    level(channel.peak_dbfs),
+                    channel.silence_share * 100.0
+                );
+            }
+        }
+    }
     if let Some(access) = &report.access {
         text += &format!(
             "\n  access copy: {} Hz, {} channel(s), {:.3} s, {} bytes",
@@ -157,7 +211,12 @@ fn scratch() -> Result<tempfile::TempDir, Failure> {
     })
 }
 
-fn job(input: &Path, dir: &Path, settings: AccessSettings) -> Result<TranscodeJob, Failure> {
+fn job(
+    input: &Path,
+    dir: &Path,
+    raw: Option<RawAudio>,
+    settings: AccessSettings,
+) -> Result<TranscodeJob, Failure> {
     let input = std::path::absolute(input).map_err(|error| {
         Failure::failed(
             "read",
@@ -168,6 +227,7 @@ fn job(input: &Path, dir: &Path, settings: AccessSettings) -> Result<TranscodeJo
     })?;
     Ok(TranscodeJob {
         input,
+        raw,
         mp3: dir.join("access.mp3"),
         waveform: dir.join("waveform.json"),
         settings,

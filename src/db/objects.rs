@@ -584,5 +584,31 @@ async fn write_facts<C: ConnectionTrait>(
         ],
     )
     .await?;
+    let Some(analysis) = &facts.analysis else {
+        return Ok(());
+    };
+    let written = one(
+        c,
+        "select settings from archive_object where recording_id = $1 and object_key = $2",
+        vals![lease.recording_id, key.as_str()],
+    )
+    .await?;
+    let written: Option<String> = match written {
+        Some(row) => row.try_get_by_index(0)?,
+        None => None,
+    };
+    let mut settings: serde_json::Value = match &written {
+        Some(text) => rows::json(text)?,
+        None => serde_json::json!({}),
+    };
+    if let Some(settings) = settings.as_object_mut() {
+        settings.insert("analysis".to_owned(), analysis.clone());
+    }
+    exec(
+        c,
+        "update archive_object set settings = $3 where recording_id = $1 and object_key = $2",
+        vals![lease.recording_id, key.as_str(), rows::text(&settings)],
+    )
+    .await?;
     Ok(())
 }

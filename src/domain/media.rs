@@ -67,6 +67,154 @@ pub struct AudioFacts {
     pub frames: u64,
 }
 
+/// What the header says of the sound; for comparing only, `AudioFacts` are counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declared {
+    pub sample_rate_hz: Option<u32>,
+    pub channels: Option<u16>,
+    pub duration_ms: Option<u64>,
+}
+
+/// How the decoded sound is; of the original, before anything was changed for the access copy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Analysis {
+    /// The loudest sample; `None` when there is none but zero.
+    pub peak_dbfs: Option<f64>,
+    /// Integrated loudness (EBU R128); `None` when all is below its gate, or too short for it.
+    pub loudness_lufs: Option<f64>,
+    /// Of the time, in the channel that has least of it.
+    pub silence_share: f64,
+    /// Keys were pressed. Which ones is never kept.
+    pub has_dtmf: bool,
+    /// At most two: more are mixed down first.
+    pub channels: Vec<ChannelAnalysis>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChannelAnalysis {
+    pub peak_dbfs: Option<f64>,
+    pub silence_share: f64,
+    pub is_digital_silence: bool,
+    /// At full scale.
+    pub clipped_samples: u64,
+    pub key_presses: u32,
+}
+
+/// Sound without any header, as its source declares it: `mulaw/8000/1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RawAudio {
+    pub codec: RawCodec,
+    pub sample_rate_hz: u32,
+    pub channels: u16,
+}
+
+/// Codecs that a source may declare for bytes that say nothing of themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RawCodec {
+    Mulaw,
+    Alaw,
+    PcmS16le,
+    G722,
+    G729,
+    Gsm,
+}
+
+impl RawCodec {
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("mulaw", Self::Mulaw),
+        ("alaw", Self::Alaw),
+        ("pcm_s16le", Self::PcmS16le),
+        ("g722", Self::G722),
+        ("g729", Self::G729),
+        ("gsm", Self::Gsm),
+    ];
+
+    /// As configuration writes it.
+    pub fn as_str(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(_, codec)| *codec == self)
+            .map_or("", |(name, _)| *name)
+    }
+
+    /// The only rate and channel count that the codec knows, if there is only one.
+    const fn fixed(self) -> Option<(u32, u16)> {
+        match self {
+            Self::Mulaw | Self::Alaw | Self::PcmS16le => None,
+            Self::G722 => Some((16_000, 1)),
+            Self::G729 | Self::Gsm => Some((8_000, 1)),
+        }
+    }
+}
+
+impl std::fmt::Display for RawAudio {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}/{}/{}",
+            self.codec.as_str(),
+            self.sample_rate_hz,
+            self.channels
+        )
+    }
+}
+
+impl From<RawAudio> for String {
+    fn from(raw: RawAudio) -> Self {
+        raw.to_string()
+    }
+}
+
+impl TryFrom<String> for RawAudio {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl std::str::FromStr for RawAudio {
+    type Err = String;
+
+    /// `CODEC/RATE/CHANNELS`; rate and channels may be left out where the codec has only one.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split('/');
+        let name = parts.next().unwrap_or_default();
+        let Some((_, codec)) = RawCodec::ALL.iter().find(|(known, _)| *known == name) else {
+            let known: Vec<&str> = RawCodec::ALL.iter().map(|(name, _)| *name).collect();
+            return Err(format!(
+                "the codec {name:?} is none of {}",
+                known.join(", ")
+            ));
+        };
+        let fixed = codec.fixed();
+        let (default_rate, default_channels) = fixed.unwrap_or((8_000, 1));
+        let number = |part: Option<&str>, default: u32| match part {
+            None => Ok(default),
+            Some(part) => part.parse().map_err(|_| format!("{part:?} is no number")),
+        };
+        let sample_rate_hz = number(parts.next(), default_rate)?;
+        let channels = number(parts.next(), default_channels.into())?;
+        if parts.next().is_some() {
+            return Err("write it as CODEC/RATE/CHANNELS, mulaw/8000/1".into());
+        }
+        if fixed.is_some_and(|(rate, n)| (rate, u32::from(n)) != (sample_rate_hz, channels)) {
+            return Err(format!(
+                "{name} is always {default_rate}/{default_channels}"
+            ));
+        }
+        if !(4_000..=192_000).contains(&sample_rate_hz) || !(1..=2).contains(&channels) {
+            return Err("the rate is 4000 to 192000, with one or two channels".into());
+        }
+        Ok(Self {
+            codec: *codec,
+            sample_rate_hz,
+            channels: channels as u16,
+        })
+    }
+}
+
 /// Stable codes of audio findings. They stand on rows, pages, metrics and in the runbook; a code is never renamed.
 ///
 /// None of them keeps an original out of the archive.
@@ -101,6 +249,12 @@ pub mod note {
     pub const TOO_LONG: &str = "too_long";
     /// Fetched by plain http, after https was tried.
     pub const FETCHED_PLAIN_HTTP: &str = "fetched_plain_http";
+    /// Keys were pressed during the call (DTMF); which ones is not kept. For reviews of card data.
+    pub const DTMF: &str = "dtmf";
+    /// Nearly all of it is below -50 dBFS, without being digital silence.
+    pub const MOSTLY_SILENT: &str = "mostly_silent";
+    /// Rate, channels or length by its header are not those of the decoded samples.
+    pub const HEADER_DIFFERS: &str = "header_differs";
     /// The decoded length and the CDR's differ by more than the tolerance.
     pub const DURATION_DIFFERS: &str = "duration_differs";
     /// The vendor encrypted it and the key is not known: no access copy.
@@ -114,6 +268,9 @@ pub mod note {
         DIGITAL_SILENCE,
         ONE_WAY_AUDIO,
         CLIPPED,
+        DTMF,
+        MOSTLY_SILENT,
+        HEADER_DIFFERS,
         NO_AUDIO,
         HE_AAC_UNSUPPORTED,
         UNSUPPORTED_CODEC,
@@ -189,6 +346,9 @@ pub struct AccessTags {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TranscodeJob {
     pub input: PathBuf,
+    /// What the source says of bytes that say nothing of themselves.
+    #[serde(default)]
+    pub raw: Option<RawAudio>,
     pub mp3: PathBuf,
     pub waveform: PathBuf,
     pub settings: AccessSettings,
@@ -210,6 +370,12 @@ pub struct AccessFacts {
 pub struct TranscodeReport {
     /// `None` when the bytes could not be recognised at all.
     pub original: Option<AudioFacts>,
+    /// What the header says, where a stream was found.
+    #[serde(default)]
+    pub declared: Option<Declared>,
+    /// `None` when no sample was decoded.
+    #[serde(default)]
+    pub analysis: Option<Analysis>,
     /// `None`: neither MP3 nor waveform exists, `no_access_reason` says why (or only a probe was asked for).
     pub access: Option<AccessFacts>,
     /// A code of [`note`].
@@ -260,6 +426,8 @@ mod tests {
                 duration_ms: 1000,
                 frames: 8000,
             }),
+            declared: None,
+            analysis: None,
             access: None,
             no_access_reason: Some(note::NO_AUDIO.into()),
             notes: vec![note::NO_AUDIO.into()],

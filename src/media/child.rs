@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{MediaError, sandbox, transcode};
-use crate::domain::media::{TranscodeJob, TranscodeReport};
+use crate::domain::media::{RawAudio, TranscodeJob, TranscodeReport};
 
 /// The subcommand's name.
 pub const SUBCOMMAND: &str = "decoder-child";
@@ -35,7 +35,10 @@ pub enum Work {
     /// Access copy, waveform, findings.
     Transcode(TranscodeJob),
     /// Findings only.
-    Probe(PathBuf),
+    Probe {
+        input: PathBuf,
+        raw: Option<RawAudio>,
+    },
 }
 
 /// One line from the child.
@@ -103,7 +106,7 @@ fn work(request: &Request) -> Result<TranscodeReport, MediaError> {
     sandbox::grant_cpu(request.cpu_seconds)?;
     match &request.work {
         Work::Transcode(job) => transcode::transcode(job),
-        Work::Probe(input) => transcode::probe(input),
+        Work::Probe { input, raw } => transcode::probe(input, raw.as_ref()),
     }
 }
 
@@ -137,6 +140,7 @@ mod tests {
             cpu_seconds: 60,
             work: Work::Transcode(TranscodeJob {
                 input: "/spool/a\nb".into(),
+                raw: "alaw/8000/2".parse().ok(),
                 mp3: "/spool/a.mp3".into(),
                 waveform: "/spool/a.json".into(),
                 settings: AccessSettings::default(),

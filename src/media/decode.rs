@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use symphonia::core::codecs::audio::well_known as codec_ids;
-use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
+use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder};
 use symphonia::core::errors::Error;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::well_known as format_ids;
@@ -15,10 +16,11 @@ use symphonia::core::io::{MediaSource, MediaSourceStream};
 use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 
+use super::ahead::{Ahead, decoder};
 use super::refusal::{self, Refusal};
 use super::source::{Patch, Window};
-use super::{MediaError, header, mp4, sbr, sniff, ts};
-use crate::domain::media::{SniffClass, note};
+use super::{MediaError, bare, codecs, header, mp4, sniff, ts};
+use crate::domain::media::{Declared, RawAudio, SniffClass, note};
 
 /// Rates that a recording may have. Beyond them a header is damaged; a resampler for them would need too much memory.
 const RATES_HZ: std::ops::RangeInclusive<u32> = 1_000..=384_000;
@@ -63,6 +65,10 @@ pub struct Stream {
     block: Vec<Vec<f32>>,
     /// As an MP4's edit list has it.
     edit: Option<mp4::Sound>,
+    /// Samples of a decoder's own delay, at the rate that it plays at.
+    pre_skip: u64,
+    /// All the samples that the header counts, where the last block is filled up with others.
+    counted: Option<u64>,
     skip_frames: u64,
     limit_frames: Option<u64>,
     announced_seconds: Option<f64>,
@@ -94,26 +100,29 @@ pub struct Found {
     pub short: bool,
     pub format_changed: bool,
     pub too_long: bool,
+    /// What the header says.
+    pub declared: Declared,
 }
 
 /// Opens `path`, finds its first sound track and a decoder for it.
-pub fn open(path: &Path) -> Result<Opened, MediaError> {
-    look(path).map_err(MediaError::Input)
+///
+/// `raw` is what its source says of bytes that say nothing of themselves.
+pub fn open(path: &Path, raw: Option<&RawAudio>) -> Result<Opened, MediaError> {
+    look(path, raw).map_err(MediaError::Input)
 }
 
-fn look(path: &Path) -> io::Result<Opened> {
+fn look(path: &Path, raw: Option<&RawAudio>) -> io::Result<Opened> {
     let mut file = File::open(path)?;
     let file_bytes = file.metadata()?.len();
     let mut prefix = vec![0; sniff::PREFIX_BYTES];
     let n = header::read_full(&mut file, &mut prefix)?;
     let sniffed = sniff::sniff(&prefix[..n]);
-    match sniffed.ext.as_str() {
-        "amr" => return Ok(refused(note::UNSUPPORTED_CODEC, Some("amr_nb"))),
-        "awb" => return Ok(refused(note::UNSUPPORTED_CODEC, Some("amr_wb"))),
-        _ if matches!(sniffed.class, SniffClass::NotARecording(_)) => {
-            return Ok(refused(note::UNDECODABLE, None));
-        }
-        _ => {}
+    if matches!(sniffed.class, SniffClass::NotARecording(_)) {
+        return Ok(refused(note::UNDECODABLE, None));
+    }
+    // The first packet of an Ogg Speex stream; the demuxer would find no track at all.
+    if prefix.starts_with(b"OggS") && prefix[28..].starts_with(b"Speex   ") {
+        return Ok(refused(note::UNSUPPORTED_CODEC, Some("speex")));
     }
     let wav = header::wav(&mut file, file_bytes)?;
     // Symphonia multiplies these before it looks at them.
@@ -127,6 +136,19 @@ fn look(path: &Path) -> io::Result<Opened> {
         return Ok(refused(note::UNDECODABLE, None));
     }
     let sound = mp4::sound(&mut file, file_bytes)?;
+    let bare = bare::layout(&prefix[..n], wav.as_ref(), sound.as_ref(), raw);
+    if let Some(bare) = bare {
+        return Ok(match bare.open(file, file_bytes, sound.as_ref())? {
+            Ok(format) => Stream::begin(
+                format,
+                Container {
+                    wav,
+                    ..Container::default()
+                },
+            )?,
+            Err(refusal) => refusal.into(),
+        });
+    }
     let (start, length, patches) = window(&mut file, file_bytes, wav.as_ref())?;
     let counts_itself = header::mp3_knows_its_length(&mut file, start)?;
     file.seek(SeekFrom::Start(0))?;
@@ -150,61 +172,25 @@ fn look(path: &Path) -> io::Result<Opened> {
         Err(Error::IoError(e)) if is_real(&e) => return Err(e),
         Err(_) => return Ok(refusal::unreadable(wav.as_ref(), sound.as_ref()).into()),
     };
-    let Some((track_id, params)) = audio_track(format.as_ref()) else {
-        return Ok(refusal::trackless(sound.as_ref()).into());
-    };
     if sound.as_ref().is_some_and(|s| &s.format == b"enca") {
         return Ok(refused(note::ENCRYPTED, None));
     }
-    let id = format.format_info().format;
-    let track = format.tracks().iter().find(|track| track.id == track_id);
-    let num_frames = track.and_then(|track| track.num_frames);
-    let announced_seconds = if id == format_ids::FORMAT_ID_ISOMP4 {
-        sound.as_ref().and_then(mp4::Sound::announced_seconds)
-    } else if id == format_ids::FORMAT_ID_FLAC || (id == format_ids::FORMAT_ID_MP3 && counts_itself)
-    {
-        let rate = params.sample_rate.filter(|rate| *rate > 0);
-        num_frames
-            .zip(rate)
-            .map(|(frames, rate)| frames as f64 / f64::from(rate))
-    } else {
-        None
-    };
-    let mut opened = Ahead::read(format, track_id, &params)?;
-    let decoder = match decoder(&params, opened.is_he_aac) {
-        Ok(decoder) => decoder,
-        Err(refusal) => return Ok(refusal),
-    };
-    let codec = if opened.is_he_aac {
-        "he_aac".to_owned()
-    } else {
-        decoder.codec_info().short_name.to_owned()
-    };
-    let found = Found {
-        codec,
-        short: wav.as_ref().is_some_and(header::Wav::is_short),
-        truncated: opened.truncated,
-        decode_errors: opened.errors,
-        ..Found::default()
-    };
-    Ok(Opened::Stream(Box::new(Stream {
-        format: opened.format,
-        decoder,
-        track_id,
-        ahead: std::mem::take(&mut opened.packets),
-        block: Vec::new(),
-        // HE-AAC decoders have a delay of their own that the edit list does not count.
-        edit: sound.filter(|_| id == format_ids::FORMAT_ID_ISOMP4 && !opened.is_he_aac),
-        skip_frames: 0,
-        limit_frames: None,
-        announced_seconds,
+    let container = Container {
+        wav,
+        sound,
+        counts_itself,
         known_by_sniffing: sniffed.class == SniffClass::Audio,
-        done: false,
-        errors_in_a_row: 0,
-        restarts: 0,
-        packets: 0,
-        found,
-    })))
+    };
+    Stream::begin(format, container)
+}
+
+/// What is known of the container beside what the demuxer tells.
+#[derive(Default)]
+struct Container {
+    wav: Option<header::Wav>,
+    sound: Option<mp4::Sound>,
+    counts_itself: bool,
+    known_by_sniffing: bool,
 }
 
 /// The bare stream inside a transport stream, or why there is none.
@@ -250,8 +236,15 @@ fn window(
     Ok((0, file_bytes, patches))
 }
 
+/// Foreign code that panics over a file is foreign code that cannot read it.
+pub(super) fn guarded<T>(
+    read: impl FnOnce() -> symphonia::core::errors::Result<T>,
+) -> symphonia::core::errors::Result<T> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or(Err(Error::Unsupported("it panicked")))
+}
+
 /// A disk that fails, not a file that ends early.
-fn is_real(e: &io::Error) -> bool {
+pub(super) fn is_real(e: &io::Error) -> bool {
     !matches!(
         e.kind(),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput | io::ErrorKind::Other
@@ -264,87 +257,90 @@ fn audio_track(format: &dyn FormatReader) -> Option<(u32, AudioCodecParameters)>
     Some((track.id, params.clone()))
 }
 
-/// The packets that were read before a decoder was chosen.
-struct Ahead {
-    format: Box<dyn FormatReader>,
-    packets: VecDeque<Packet>,
-    is_he_aac: bool,
-    truncated: bool,
-    errors: u64,
-}
-
-impl Ahead {
-    fn read(
-        format: Box<dyn FormatReader>,
-        track_id: u32,
-        params: &AudioCodecParameters,
-    ) -> io::Result<Self> {
-        let mut ahead = Self {
-            format,
-            packets: VecDeque::new(),
-            is_he_aac: false,
-            truncated: false,
-            errors: 0,
-        };
-        if params.codec != codec_ids::CODEC_ID_AAC {
-            return Ok(ahead);
-        }
-        let mut others = 0;
-        while ahead.packets.len() < sbr::FRAMES && others < 10_000 && ahead.errors < 16 {
-            match ahead.format.next_packet() {
-                Ok(Some(packet)) if packet.track_id == track_id => ahead.packets.push_back(packet),
-                Ok(Some(_)) => others += 1,
-                Ok(None) => break,
-                Err(Error::IoError(e)) if is_real(&e) => return Err(e),
-                Err(Error::IoError(_)) => {
-                    ahead.truncated = true;
-                    break;
-                }
-                Err(_) => ahead.errors += 1,
-            }
-        }
-        let config = params.extra_data.as_deref().unwrap_or_default();
-        ahead.is_he_aac = sbr::config_says_sbr(config)
-            || sbr::frames_say_sbr(ahead.packets.iter().map(|packet| &packet.data[..]));
-        Ok(ahead)
-    }
-}
-
-fn decoder(
-    params: &AudioCodecParameters,
-    is_he_aac: bool,
-) -> Result<Box<dyn AudioDecoder>, Opened> {
-    let options = AudioDecoderOptions::default();
-    if is_he_aac {
-        return he_aac_decoder(params, &options);
-    }
-    symphonia::default::get_codecs()
-        .make_audio_decoder(params, &options)
-        .map_err(|_| match refusal::codec_name(params.codec) {
-            Some(name) => refused(note::UNSUPPORTED_CODEC, Some(name)),
-            None => refused(note::UNDECODABLE, None),
-        })
-}
-
-#[cfg(feature = "he-aac")]
-fn he_aac_decoder(
-    params: &AudioCodecParameters,
-    options: &AudioDecoderOptions,
-) -> Result<Box<dyn AudioDecoder>, Opened> {
-    use symphonia::core::codecs::registry::RegisterableAudioDecoder as _;
-    symphonia_adapter_fdk_aac::AacDecoder::try_registry_new(params, options)
-        .map_err(|_| refused(note::UNDECODABLE, Some("he_aac")))
-}
-
-#[cfg(not(feature = "he-aac"))]
-fn he_aac_decoder(
-    _: &AudioCodecParameters,
-    _: &AudioDecoderOptions,
-) -> Result<Box<dyn AudioDecoder>, Opened> {
-    Err(refused(note::HE_AAC_UNSUPPORTED, Some("he_aac")))
-}
-
 impl Stream {
+    /// Finds the sound track of `format`, and its decoder.
+    fn begin(format: Box<dyn FormatReader>, container: Container) -> io::Result<Opened> {
+        let Container {
+            wav,
+            sound,
+            counts_itself,
+            known_by_sniffing,
+        } = container;
+        let Some((track_id, params)) = audio_track(format.as_ref()) else {
+            return Ok(refusal::trackless(sound.as_ref()).into());
+        };
+        let id = format.format_info().format;
+        let track = format.tracks().iter().find(|track| track.id == track_id);
+        let num_frames = track.and_then(|track| track.num_frames);
+        let rate = params.sample_rate.filter(|rate| *rate > 0);
+        let seconds_by_header = if id == format_ids::FORMAT_ID_ISOMP4 {
+            sound.as_ref().and_then(mp4::Sound::announced_seconds)
+        } else if let Some(wav) = &wav {
+            wav.announced_seconds()
+        } else {
+            let known = id == format_ids::FORMAT_ID_FLAC
+                || id == format_ids::FORMAT_ID_MP3 && counts_itself;
+            num_frames
+                .zip(rate)
+                .filter(|_| known)
+                .map(|(frames, rate)| frames as f64 / f64::from(rate))
+        };
+        let declared = Declared {
+            sample_rate_hz: rate,
+            channels: params
+                .channels
+                .as_ref()
+                .and_then(|c| u16::try_from(c.count()).ok()),
+            duration_ms: seconds_by_header.map(|s| (s * 1000.0).round() as u64),
+        };
+        let is_opus = params.codec == codec_ids::CODEC_ID_OPUS;
+        let head = params.extra_data.as_deref().unwrap_or_default();
+        let pre_skip = if is_opus {
+            codecs::opus_pre_skip(head)
+        } else {
+            0
+        };
+        let mut opened = Ahead::read(format, track_id, &params)?;
+        let decoder = match decoder(&params, opened.is_he_aac) {
+            Ok(decoder) => decoder,
+            Err(refusal) => return Ok(refusal.into()),
+        };
+        let codec = if opened.is_he_aac {
+            "he_aac".to_owned()
+        } else {
+            decoder.codec_info().short_name.to_owned()
+        };
+        let found = Found {
+            codec,
+            short: wav.as_ref().is_some_and(header::Wav::is_short),
+            truncated: opened.truncated,
+            decode_errors: opened.errors,
+            declared,
+            ..Found::default()
+        };
+        Ok(Opened::Stream(Box::new(Stream {
+            format: opened.format,
+            decoder,
+            track_id,
+            ahead: std::mem::take(&mut opened.packets),
+            block: Vec::new(),
+            // HE-AAC decoders have a delay of their own that the edit list does not count.
+            edit: sound.filter(|_| id == format_ids::FORMAT_ID_ISOMP4 && !opened.is_he_aac),
+            pre_skip,
+            counted: wav.as_ref().and_then(header::Wav::counted_frames),
+            skip_frames: 0,
+            limit_frames: None,
+            // A WAV that is short says so by its bytes.
+            announced_seconds: seconds_by_header.filter(|_| wav.is_none()),
+            known_by_sniffing,
+            done: false,
+            errors_in_a_row: 0,
+            restarts: 0,
+            packets: 0,
+            found,
+        })))
+    }
+
     /// The next samples.
     ///
     /// `None` at the end, whatever ended it; [`Stream::found`] knows more. Errors are those of the disk.
@@ -372,7 +368,8 @@ impl Stream {
             return Ok(Some(packet));
         }
         loop {
-            match self.format.next_packet() {
+            let format = &mut self.format;
+            match guarded(move || format.next_packet()) {
                 Ok(packet) => return Ok(packet),
                 Err(Error::IoError(e)) if is_real(&e) => return Err(e),
                 Err(Error::IoError(_)) => {
@@ -422,7 +419,8 @@ impl Stream {
 
     /// Decodes into `self.block`; false when nothing is in it.
     fn decode(&mut self, packet: &Packet) -> bool {
-        let decoded = match self.decoder.decode(packet) {
+        let decoder = &mut self.decoder;
+        let decoded = match guarded(move || decoder.decode(packet)) {
             Ok(decoded) => decoded,
             Err(Error::DecodeError(_) | Error::IoError(_)) => {
                 self.error();
@@ -451,6 +449,7 @@ impl Stream {
                 return false;
             }
             (self.found.rate_hz, self.found.channels) = (rate_hz, channels);
+            (self.skip_frames, self.limit_frames) = (self.pre_skip, self.counted);
             if let Some(edit) = &self.edit {
                 (self.skip_frames, self.limit_frames) = edit.edit(rate_hz);
             }

@@ -20,9 +20,37 @@ pub struct Wav {
     pub announced: Option<u64>,
     /// The bytes that are there, at most what is announced.
     pub held: u64,
+    /// Samples per channel by the `fact` chunk.
+    pub fact: Option<u32>,
+    /// Samples per channel in a block of a compressed format, by `fmt `.
+    pub block_frames: u16,
 }
 
 impl Wav {
+    /// Samples per channel in the bytes that are there, where `fact` counts them and the last block is filled up
+    /// (ADPCM, GSM): a count that is more than a block off is not believed.
+    pub fn counted_frames(&self) -> Option<u64> {
+        if !matches!(self.format_tag, 0x02 | 0x11 | 0x31) || self.block_align == 0 {
+            return None;
+        }
+        let block = u64::from(self.block_frames);
+        let room = self.held / u64::from(self.block_align) * block;
+        self.fact
+            .map(u64::from)
+            .filter(|fact| *fact <= room && fact + block > room)
+    }
+
+    /// How long it plays by its own lengths, in seconds.
+    pub fn announced_seconds(&self) -> Option<f64> {
+        let announced = self.announced? as f64 / f64::from(self.block_align.max(1));
+        let frames_per_block = match self.format_tag {
+            0x01 | 0x03 | 0x06 | 0x07 => 1.0,
+            0x02 | 0x11 | 0x31 => f64::from(self.block_frames),
+            _ => return None,
+        };
+        (self.rate_hz > 0).then(|| announced * frames_per_block / f64::from(self.rate_hz))
+    }
+
     /// The header says more than the bytes hold.
     pub fn is_short(&self) -> bool {
         self.announced
@@ -47,6 +75,7 @@ pub fn wav(file: &mut (impl Read + Seek), file_bytes: u64) -> io::Result<Option<
         return Ok(None);
     }
     let (mut format_tag, mut channels, mut rate_hz, mut block_align) = (0, 0, 0, 0);
+    let (mut fact, mut block_frames) = (None, 0);
     let mut at = 12u64;
     // No writer has that many chunks before the sound.
     for _ in 0..64 {
@@ -66,8 +95,17 @@ pub fn wav(file: &mut (impl Read + Seek), file_bytes: u64) -> io::Result<Option<
                     rate_hz = u32::from_le_bytes([fmt[4], fmt[5], fmt[6], fmt[7]]);
                     block_align = u16::from_le_bytes([fmt[12], fmt[13]]);
                 }
+                if n >= 20 {
+                    block_frames = u16::from_le_bytes([fmt[18], fmt[19]]);
+                }
                 if format_tag == 0xFFFE && n >= 26 {
                     format_tag = u16::from_le_bytes([fmt[24], fmt[25]]);
+                }
+            }
+            b"fact" => {
+                let mut count = [0; 4];
+                if read_full(file, &mut count)? == count.len() && size >= 4 {
+                    fact = Some(u32::from_le_bytes(count));
                 }
             }
             b"data" => {
@@ -87,6 +125,8 @@ pub fn wav(file: &mut (impl Read + Seek), file_bytes: u64) -> io::Result<Option<
                     data_at,
                     announced,
                     held: announced.unwrap_or(left).min(left),
+                    fact,
+                    block_frames,
                 }));
             }
             _ => {}

@@ -9,9 +9,16 @@ pub mod transcode;
 
 pub mod hls;
 
+mod ahead;
+mod bare;
+mod codecs;
 mod decode;
+mod dtmf;
 #[cfg(test)]
 mod format_tests;
+pub mod formats;
+mod frames;
+mod gsm;
 pub mod header;
 mod info_tag;
 mod meter;
@@ -23,6 +30,8 @@ mod sandbox;
 mod sbr;
 mod source;
 mod ts;
+#[cfg(test)]
+mod speech_tests;
 mod waveform;
 
 /// What kept this room from answering. Foreign bytes never end here: they end as a note in the report.

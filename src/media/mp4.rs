@@ -20,6 +20,89 @@ pub struct Sound {
     pub start: u64,
     /// How long it plays by its edit, in ticks of this track.
     pub play: Option<u64>,
+    /// Where its samples lie, unless it is fragmented.
+    pub samples: Option<SampleTable>,
+}
+
+/// Where the boxes of a sample table stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SampleTable {
+    sizes: Option<Part>,
+    per_chunk: Option<Part>,
+    chunks: Option<Part>,
+    chunks_are_64: bool,
+}
+
+/// Five hours of AMR with a frame each; a table beyond is read so far.
+const MOST_SAMPLES: usize = 1_000_000;
+
+impl SampleTable {
+    fn is_complete(&self) -> bool {
+        self.sizes.is_some() && self.per_chunk.is_some() && self.chunks.is_some()
+    }
+
+    /// Offset and length of each sample (ISO/IEC 14496-12, 8.7.3 to 8.7.5).
+    pub fn read(&self, file: &mut (impl Read + Seek)) -> io::Result<Vec<(u64, u32)>> {
+        let (Some(sizes), Some(per_chunk), Some(chunks)) =
+            (&self.sizes, &self.per_chunk, &self.chunks)
+        else {
+            return Ok(Vec::new());
+        };
+        let head = read_at::<12>(file, sizes.from)?;
+        let (same, count) = (be32(&head[4..8]), be32(&head[8..12]));
+        let room = if same == 0 {
+            (sizes.to - sizes.from) / 4
+        } else {
+            u64::MAX
+        };
+        let count = usize::try_from(u64::from(count).min(room))
+            .unwrap_or(usize::MAX)
+            .min(MOST_SAMPLES);
+        let sizes = match same {
+            0 => numbers(file, sizes, 12, count, 4)?,
+            _ => Vec::new(),
+        };
+        let runs = numbers(file, per_chunk, 8, MOST_SAMPLES, 4)?;
+        let width = if self.chunks_are_64 { 8 } else { 4 };
+        let chunks = numbers(file, chunks, 8, MOST_SAMPLES, width)?;
+        let mut samples = Vec::with_capacity(sizes.len());
+        let mut runs = runs.chunks_exact(3).peekable();
+        let mut each = 0;
+        for (n, offset) in (1u64..).zip(chunks) {
+            while let Some(run) = runs.next_if(|run| run[0] <= n) {
+                each = run[1];
+            }
+            let mut at = offset;
+            for _ in 0..each {
+                if samples.len() >= count {
+                    return Ok(samples);
+                }
+                let size = match same {
+                    0 => sizes[samples.len()] as u32,
+                    same => same,
+                };
+                samples.push((at, size));
+                at = at.saturating_add(size.into());
+            }
+        }
+        Ok(samples)
+    }
+}
+
+/// At most `most` big-endian numbers of `width` bytes from `skip` bytes into a box.
+fn numbers(
+    file: &mut (impl Read + Seek),
+    part: &Part,
+    skip: u64,
+    most: usize,
+    width: usize,
+) -> io::Result<Vec<u64>> {
+    let from = part.from.saturating_add(skip);
+    let bytes = part.to.saturating_sub(from).min((most * width) as u64);
+    file.seek(SeekFrom::Start(from))?;
+    let mut raw = vec![0; usize::try_from(bytes).unwrap_or(0)];
+    let n = read_full(file, &mut raw)?;
+    Ok(raw[..n].chunks_exact(width).map(be64).collect())
 }
 
 impl Sound {
@@ -71,6 +154,7 @@ fn track(
     let mut sound = Sound::default();
     let mut is_sound = false;
     let mut edits = Vec::new();
+    let mut table = SampleTable::default();
     // edts and mdia, then what is in them; the tree is walked by hand, so its depth is fixed.
     let mut parts = boxes(file, trak.from, trak.to)?;
     let mut at = 0;
@@ -86,12 +170,17 @@ fn track(
                 sound.format.copy_from_slice(&head[12..16]);
             }
             b"elst" => edits = edit_list(file, &part)?,
+            b"stsz" => table.sizes = Some(part),
+            b"stsc" => table.per_chunk = Some(part),
+            b"stco" => table.chunks = Some(part),
+            b"co64" => (table.chunks, table.chunks_are_64) = (Some(part), true),
             _ => {}
         }
     }
     if !is_sound {
         return Ok(None);
     }
+    sound.samples = Some(table).filter(SampleTable::is_complete);
     // One edit that plays something; an empty one before it (the sound starts late) changes nothing in the file.
     edits.retain(|edit| edit.media_time >= 0);
     if let [edit] = &edits[..] {
@@ -151,7 +240,7 @@ fn times(file: &mut (impl Read + Seek), part: &Part) -> io::Result<(u32, u64)> {
     })
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Part {
     name: [u8; 4],
     from: u64,

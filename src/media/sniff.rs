@@ -27,6 +27,12 @@ pub fn sniff(prefix: &[u8]) -> Sniffed {
     }
 }
 
+/// Whether `prefix` starts with a signature that no sound without a header has by chance. Frame headers of MPEG and ADTS
+/// are none: in mu-law and A-law any two bytes may follow each other.
+pub(super) fn has_signature(prefix: &[u8]) -> bool {
+    container(prefix).is_some() && !adts_frames(prefix) && !mpeg_frames(prefix)
+}
+
 fn sniffed(ext: &str, mime: &str, class: SniffClass) -> Sniffed {
     Sniffed {
         ext: ext.into(),

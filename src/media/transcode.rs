@@ -8,12 +8,13 @@ use serde_json::json;
 
 use super::MediaError;
 use super::decode::{self, Block, Found, Opened};
-use super::meter::Meter;
+use super::meter::{self, Meter};
 use super::mp3::{self, Mp3Writer};
 use super::resample::Resampler;
 use super::waveform::Peaks;
 use crate::domain::media::{
-    AccessFacts, AccessSettings, AudioFacts, TranscodeJob, TranscodeReport, note,
+    AccessFacts, AccessSettings, Analysis, AudioFacts, RawAudio, TranscodeJob, TranscodeReport,
+    note,
 };
 
 /// Makes the access copy and the waveform of `job.input`, or says why there is none.
@@ -24,7 +25,7 @@ pub fn transcode(job: &TranscodeJob) -> Result<TranscodeReport, MediaError> {
     if let Some(problem) = job.settings.problem() {
         return Err(MediaError::Settings(problem));
     }
-    let result = run(&job.input, Some(job));
+    let result = run(&job.input, job.raw.as_ref(), Some(job));
     if !matches!(&result, Ok(report) if report.access.is_some()) {
         for path in [&job.mp3, &job.waveform] {
             // Nothing to remove is the usual case; what cannot be removed the spool's sweep removes.
@@ -35,8 +36,8 @@ pub fn transcode(job: &TranscodeJob) -> Result<TranscodeReport, MediaError> {
 }
 
 /// Decodes `input` and reports what it is; writes nothing.
-pub fn probe(input: &Path) -> Result<TranscodeReport, MediaError> {
-    run(input, None)
+pub fn probe(input: &Path, raw: Option<&RawAudio>) -> Result<TranscodeReport, MediaError> {
+    run(input, raw, None)
 }
 
 /// Name and versions of what makes access copies, for the manifest.
@@ -48,8 +49,12 @@ pub fn tool() -> String {
     )
 }
 
-fn run(input: &Path, job: Option<&TranscodeJob>) -> Result<TranscodeReport, MediaError> {
-    let mut stream = match decode::open(input)? {
+fn run(
+    input: &Path,
+    raw: Option<&RawAudio>,
+    job: Option<&TranscodeJob>,
+) -> Result<TranscodeReport, MediaError> {
+    let mut stream = match decode::open(input, raw)? {
         Opened::Stream(stream) => stream,
         Opened::Refused { reason, codec } => {
             let original = codec.map(|codec| AudioFacts {
@@ -81,10 +86,18 @@ fn run(input: &Path, job: Option<&TranscodeJob>) -> Result<TranscodeReport, Medi
         notes.push(reason);
         return Ok(without_access(original, reason, notes));
     };
-    notes.extend(desk.notes());
-    let (access, settings) = desk.finish()?;
+    if desk.source_channels > 2 {
+        notes.push(note::MIXED_DOWN);
+    }
+    let (analysis, access, settings) = desk.finish()?;
+    notes.extend(meter::notes(&analysis, found.frames));
+    if header_differs(&found) {
+        notes.push(note::HEADER_DIFFERS);
+    }
     Ok(TranscodeReport {
         original: Some(facts(&found)),
+        declared: Some(found.declared),
+        analysis: Some(analysis),
         access,
         no_access_reason: None,
         notes: in_order(&notes),
@@ -101,6 +114,25 @@ fn facts(found: &Found) -> AudioFacts {
         duration_ms: duration_ms(found.frames, found.rate_hz),
         frames: found.frames,
     }
+}
+
+/// Whether the header tells another rate, other channels or (well) less sound than was decoded. More than was decoded is
+/// `short`.
+fn header_differs(found: &Found) -> bool {
+    // In HE-AAC the header tells of the core, at half the rate.
+    if found.codec == "he_aac" {
+        return false;
+    }
+    let declared = &found.declared;
+    let decoded_ms = duration_ms(found.frames, found.rate_hz);
+    let is_longer = |declared: u64| decoded_ms > declared + 500.max(declared / 50);
+    declared
+        .sample_rate_hz
+        .is_some_and(|hz| hz != found.rate_hz)
+        || declared
+            .channels
+            .is_some_and(|n| usize::from(n) != found.channels)
+        || declared.duration_ms.is_some_and(is_longer)
 }
 
 fn duration_ms(frames: u64, rate_hz: u32) -> u64 {
@@ -136,6 +168,8 @@ fn without_access(
     notes.push(reason);
     TranscodeReport {
         original,
+        declared: None,
+        analysis: None,
         access: None,
         no_access_reason: Some(reason.into()),
         notes: in_order(&notes),
@@ -176,7 +210,7 @@ impl<'a> Desk<'a> {
             source_rate_hz,
             source_channels,
             mixed: Vec::new(),
-            meter: Meter::new(channels),
+            meter: Meter::new(source_rate_hz, channels),
             output: job
                 .map(|job| Output::new(job, source_rate_hz, channels))
                 .transpose()?,
@@ -197,20 +231,13 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn notes(&self) -> Vec<&'static str> {
-        let mut notes = self.meter.notes();
-        if self.source_channels > 2 {
-            notes.push(note::MIXED_DOWN);
-        }
-        notes
-    }
-
-    fn finish(self) -> Result<(Option<AccessFacts>, serde_json::Value), MediaError> {
+    fn finish(self) -> Result<(Analysis, Option<AccessFacts>, serde_json::Value), MediaError> {
+        let analysis = self.meter.analysis();
         match self.output {
-            None => Ok((None, serde_json::Value::Null)),
+            None => Ok((analysis, None, serde_json::Value::Null)),
             Some(output) => {
                 let (access, settings) = output.finish(self.source_rate_hz)?;
-                Ok((Some(access), settings))
+                Ok((analysis, Some(access), settings))
             }
         }
     }

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use crate::domain::media::{TranscodeJob, TranscodeReport};
+use crate::domain::media::{RawAudio, TranscodeJob, TranscodeReport};
 use crate::media::child::{Answer, MAX_LINE_BYTES, Request, SUBCOMMAND, Work};
 
 /// How long a child may take to say that it is ready; generous for a machine that swaps.
@@ -128,9 +128,13 @@ impl DecoderCrew {
     }
 
     /// The same findings without any output.
-    pub async fn probe(&self, input: &Path) -> Result<TranscodeReport, DecoderFault> {
+    pub async fn probe(
+        &self,
+        input: &Path,
+        raw: Option<RawAudio>,
+    ) -> Result<TranscodeReport, DecoderFault> {
         let input = std::path::absolute(input).unwrap_or_else(|_| input.to_owned());
-        self.ask(Work::Probe(input)).await
+        self.ask(Work::Probe { input, raw }).await
     }
 
     /// Process ids of the children that wait for work.

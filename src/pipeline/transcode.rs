@@ -50,6 +50,10 @@ pub async fn transcode(
         .derived(lease.recording_id, lease.token, "json")?;
     let job = TranscodeJob {
         input: input.path().to_owned(),
+        raw: tools
+            .sources
+            .get(&row.source)
+            .and_then(|provider| provider.common().raw_audio),
         mp3: mp3.path().to_owned(),
         waveform: waveform.path().to_owned(),
         settings: tools.access,
@@ -72,7 +76,7 @@ pub async fn transcode(
         }
     })?;
     fail::fail_point!("transcode.after_decode");
-    mark_original(tools, lease, source, &report, now).await?;
+    mark_original(tools, lease, loaded, source, &report, now).await?;
     if let Some(access) = &report.access {
         let proof = put_file(
             tools,
@@ -90,6 +94,7 @@ pub async fn transcode(
             sample_rate_hz: access.sample_rate_hz,
             channels: access.channels,
             duration_ms: access.duration_ms as i64,
+            analysis: None,
         };
         tools
             .db
@@ -183,6 +188,7 @@ async fn bring_back_pieces(
 async fn mark_original(
     tools: &Tools,
     lease: &Lease,
+    loaded: &Loaded,
     source: &ObjectRow,
     report: &TranscodeReport,
     now: Timestamp,
@@ -193,6 +199,7 @@ async fn mark_original(
             sample_rate_hz: facts.sample_rate_hz,
             channels: facts.channels,
             duration_ms: facts.duration_ms as i64,
+            analysis: analysis_of(report, talk_ms(loaded)),
         };
         tools
             .db
@@ -307,6 +314,16 @@ fn all_notes(loaded: &Loaded, report: &TranscodeReport) -> Vec<String> {
         }
     }
     notes
+}
+
+/// What was measured, what the header says, and how far the CDR is from it, for the original's `settings`.
+fn analysis_of(report: &TranscodeReport, told_ms: Option<i64>) -> Option<serde_json::Value> {
+    let analysis = report.analysis.as_ref()?;
+    let mut value = serde_json::to_value(analysis).ok()?;
+    let decoded = report.original.as_ref()?.duration_ms as i64;
+    value["declared"] = serde_json::to_value(&report.declared).ok()?;
+    value["longer_than_cdr_ms"] = told_ms.map(|told| decoded - told).into();
+    Some(value)
 }
 
 /// Talk time by the CDR.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+use crate::domain::media::RawAudio;
 use crate::domain::secret::Secret;
 use crate::domain::units::{ByteSize, Span};
 use crate::domain::values::{self, Problem, ValueError, nearest};
@@ -49,6 +50,8 @@ pub struct CommonSettings {
     pub requests_per_second: f64,
     /// Largest recording that is taken, in bytes.
     pub max_recording_bytes: u64,
+    /// What the vendor's files are when they have no header.
+    pub raw_audio: Option<RawAudio>,
 }
 
 /// The keys of `CommonSettings` as configuration writes them (beside `kind`).
@@ -65,6 +68,7 @@ pub const COMMON_KEYS: &[&str] = &[
     "delete_after",
     "requests_per_second",
     "max_recording",
+    "raw_audio",
 ];
 
 /// No vendor keeps audio for longer; a larger value is our own retention in the wrong place.
@@ -171,6 +175,7 @@ struct Written {
     delete_after: Option<Span>,
     requests_per_second: Option<f64>,
     max_recording: Option<ByteSize>,
+    raw_audio: Option<String>,
 }
 
 impl CommonSettings {
@@ -256,6 +261,11 @@ impl CommonSettings {
                 "write how many questions the vendor may be asked each second, like 2",
             ));
         }
+        let raw_audio = written
+            .raw_audio
+            .map(|raw| raw.parse())
+            .transpose()
+            .map_err(|e| wrong("raw_audio", e, "write it as CODEC/RATE/CHANNELS"))?;
         let common = Self {
             name: name.to_owned(),
             display_name: written.display_name,
@@ -275,6 +285,7 @@ impl CommonSettings {
             max_recording_bytes: written
                 .max_recording
                 .map_or(DEFAULT_MAX_RECORDING_BYTES, ByteSize::bytes),
+            raw_audio,
         };
         if defaults.token_required {
             common.require_token("notices of this kind prove nothing by themselves")?;

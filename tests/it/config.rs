@@ -283,7 +283,7 @@ fn a_wrong_key_of_a_source_is_told_with_the_nearest() {
 fn common_keys_have_the_defaults_of_their_kind() {
     let text = format!(
         "{FEIYU}hook_token = [\"1234567890123456\", \"abcdefghijklmnop\"]\nquiet_after = \"1d\"\n\
-         max_recording = \"1GiB\"\n[sources.aliyun-a]\nkind = \"aliyun\"\n\
+         max_recording = \"1GiB\"\nraw_audio = \"g722\"\n[sources.aliyun-a]\nkind = \"aliyun\"\n\
          hook_token = \"1234567890123456\"\nprovider_keeps = \"400d\"\n"
     );
     let config = Folder::with(&text).load(&[]).unwrap();
@@ -296,6 +296,8 @@ fn common_keys_have_the_defaults_of_their_kind() {
     assert_eq!(feiyu.hook_tokens.len(), 2);
     assert_eq!(feiyu.quiet_after, days(1));
     assert_eq!(feiyu.max_recording_bytes, 1 << 30);
+    assert_eq!(feiyu.raw_audio.unwrap().to_string(), "g722/16000/1");
+    assert_eq!(aliyun.raw_audio, None);
     assert_eq!(aliyun.provider_keeps, days(400));
     assert_eq!(
         format!("{:?}", aliyun.allow_hosts),

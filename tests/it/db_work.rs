@@ -169,6 +169,7 @@ fn a_lost_lease_cannot_publish_or_settle() {
             sample_rate_hz: 1,
             channels: 1,
             duration_ms: 1,
+            analysis: None,
         };
         for error in [
             db.heartbeat(lease, at(9)).await,
@@ -322,6 +323,7 @@ fn planned_objects_can_be_replaced_and_verified_ones_cannot() {
             sample_rate_hz: 8000,
             channels: 2,
             duration_ms: 1234,
+            analysis: Some(serde_json::json!({"peak_dbfs": -3.5})),
         };
         db.mark_verified(lease, &proof, Some(facts), at(0))
             .await
@@ -338,6 +340,8 @@ fn planned_objects_can_be_replaced_and_verified_ones_cannot() {
             (access.bytes, access.channels, access.duration_ms),
             (5, Some(2), Some(1234))
         );
+        let settings = access.settings.unwrap();
+        assert_eq!(settings["analysis"]["peak_dbfs"], -3.5);
     });
 }
 

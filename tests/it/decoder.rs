@@ -37,6 +37,7 @@ impl Room {
     fn job(&self, input: PathBuf) -> TranscodeJob {
         TranscodeJob {
             input,
+            raw: None,
             mp3: self.folder.path().join("access.mp3"),
             waveform: self.folder.path().join("waveform.json"),
             settings: AccessSettings::default(),
@@ -117,7 +118,7 @@ async fn one_warm_child_serves_many_files() {
         assert_eq!(job.mp3.exists(), report.access.is_some());
         assert_eq!(job.waveform.exists(), report.access.is_some());
         assert_eq!(
-            crew.probe(&job.input).await.unwrap().original,
+            crew.probe(&job.input, None).await.unwrap().original,
             report.original
         );
         pids.extend(crew.idle_pids());
@@ -133,7 +134,7 @@ async fn one_warm_child_serves_many_files() {
 async fn a_child_has_shut_itself_in_before_it_reads() {
     let room = Room::new();
     let crew = room.crew(LONG);
-    crew.probe(&fixture("mp3-8k-mono.mp3")).await.unwrap();
+    crew.probe(&fixture("mp3-8k-mono.mp3"), None).await.unwrap();
     let pid = crew.idle_pids()[0];
     let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
     let status = read("status");
@@ -232,7 +233,7 @@ async fn a_caller_that_gives_up_leaves_no_child() {
         _ = room.until("a child works", |pids| pids.len() == 1) => {}
     }
     room.until("the child is gone", <[u32]>::is_empty).await;
-    crew.probe(&fixture("mp3-8k-mono.mp3")).await.unwrap();
+    crew.probe(&fixture("mp3-8k-mono.mp3"), None).await.unwrap();
 }
 
 #[tokio::test]
@@ -240,7 +241,7 @@ async fn trouble_around_the_file_does_not_blame_it() {
     let room = Room::new();
     let crew = room.crew(LONG);
     let missing = crew
-        .probe(&room.folder.path().join("missing"))
+        .probe(&room.folder.path().join("missing"), None)
         .await
         .unwrap_err();
     assert_eq!(
@@ -257,7 +258,7 @@ async fn trouble_around_the_file_does_not_blame_it() {
     assert!(!job.mp3.exists(), "half an access copy");
     for exe in ["/no/such/program", "/bin/true"] {
         let crew = DecoderCrew::new(exe.into(), 1, DecoderLimits::default());
-        let fault = crew.probe(&job.input).await.unwrap_err();
+        let fault = crew.probe(&job.input, None).await.unwrap_err();
         assert_eq!(
             (fault.code(), fault.blames_the_file()),
             ("decoder_unavailable", false)
@@ -312,7 +313,10 @@ async fn no_child_outlives_a_killed_parent_even_at_work() {
     .await;
     let request = Request {
         cpu_seconds: 60,
-        work: Work::Probe(room.endless()),
+        work: Work::Probe {
+            input: room.endless(),
+            raw: None,
+        },
     };
     let mut pipe = fs::OpenOptions::new().write(true).open(&stdin).unwrap();
     writeln!(pipe, "{}", serde_json::to_string(&request).unwrap()).unwrap();
