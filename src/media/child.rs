@@ -47,7 +47,7 @@ pub enum Work {
 pub enum Answer {
     /// The first line of every child: it has shut itself in and waits for work.
     Ready,
-    Report(TranscodeReport),
+    Report(Box<TranscodeReport>),
     /// No finding about the file, but trouble around it: a code of [`MediaError`] and the text.
     Trouble {
         code: String,
@@ -82,7 +82,7 @@ fn serve() -> Result<(), String> {
         let request: Request =
             serde_json::from_slice(&line).map_err(|e| format!("reading a request: {e}"))?;
         let answer = match work(&request) {
-            Ok(report) => Answer::Report(report),
+            Ok(report) => Answer::Report(Box::new(report)),
             Err(e) => Answer::Trouble {
                 code: e.code().into(),
                 text: e.to_string(),

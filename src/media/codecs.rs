@@ -405,7 +405,7 @@ impl Codec for G729Codec {
         packet: &[u8],
         samples: &mut Vec<f32>,
     ) -> std::result::Result<(), &'static str> {
-        if packet.len() % 10 != 0 {
+        if !packet.len().is_multiple_of(10) {
             return Err("g729: half a frame");
         }
         samples.extend(as_f32(&self.0.decode(packet)));

@@ -143,6 +143,7 @@ fn look(path: &Path, raw: Option<&RawAudio>) -> io::Result<Opened> {
                 format,
                 Container {
                     wav,
+                    known_by_sniffing: true,
                     ..Container::default()
                 },
             )?,

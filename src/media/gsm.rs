@@ -3,6 +3,11 @@
 //! No crate that decodes it is kept up. The arithmetic is the standard's own, 16-bit and saturating, so that the samples are those
 //! that every other decoder gives.
 
+use std::ops::Range;
+
+/// How a log area ratio comes from those of the frame before and of this one.
+type Mix = fn(i16, i16) -> i16;
+
 /// Samples that one frame makes.
 const FRAME_SAMPLES: usize = 160;
 /// A frame as GSM files hold it: a nibble `0xD` and 260 bits.
@@ -112,7 +117,7 @@ impl Gsm {
         }
         let log_area = log_area_ratios(&coded.log_area);
         let (old, new) = (self.last_log_area, log_area);
-        let mixed = |mix: fn(i16, i16) -> i16| {
+        let mixed = |mix: Mix| {
             let mut coefficients = [0; 8];
             for (i, coefficient) in coefficients.iter_mut().enumerate() {
                 *coefficient = reflection(mix(old[i], new[i]));
@@ -120,7 +125,7 @@ impl Gsm {
             coefficients
         };
         // 4.3.3.1: the coefficients glide into the new frame over its first 40 samples.
-        let parts: [(std::ops::Range<usize>, fn(i16, i16) -> i16); 4] = [
+        let parts: [(Range<usize>, Mix); 4] = [
             (0..13, |old, new| add(add(old >> 2, new >> 2), old >> 1)),
             (13..27, |old, new| add(old >> 1, new >> 1)),
             (27..40, |old, new| add(add(old >> 2, new >> 2), new >> 1)),

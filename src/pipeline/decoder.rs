@@ -208,7 +208,7 @@ impl DecoderCrew {
             }
             Ok(Ok(Some(Answer::Report(report)))) => {
                 self.put_back(warm);
-                Ok(report)
+                Ok(*report)
             }
             Ok(Ok(Some(Answer::Trouble { code, text }))) => {
                 self.put_back(warm);

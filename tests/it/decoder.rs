@@ -276,7 +276,8 @@ async fn hostile_files_get_their_codes_from_a_living_child() {
     let cases: &[(&[u8], &str)] = &[
         (b"", note::UNDECODABLE),
         (b"<html>404</html>", note::UNDECODABLE),
-        (b"#!AMR\n", note::UNSUPPORTED_CODEC),
+        (b"#!AMR\n", note::NO_AUDIO),
+        (b"#!AMR_MC1.0\n\x3C", note::UNSUPPORTED_CODEC),
         (&channels, note::UNDECODABLE),
         (&[0x55; 4096], note::UNDECODABLE),
     ];
