@@ -108,7 +108,11 @@ async fn transcode(
             "the pipeline would archive the original all the same; see callvault audio probe",
         ));
     }
-    std::fs::copy(&job.mp3, output).map_err(|error| {
+    let made = match report.access_is_original {
+        true => &job.input,
+        false => &job.mp3,
+    };
+    std::fs::copy(made, output).map_err(|error| {
         Failure::failed(
             "write",
             error.to_string(),

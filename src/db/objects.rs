@@ -589,7 +589,8 @@ async fn write_facts<C: ConnectionTrait>(
     };
     let written = one(
         c,
-        "select settings from archive_object where recording_id = $1 and object_key = $2",
+        "select settings from archive_object \
+         where recording_id = $1 and object_key = $2 and role = 'original'",
         vals![lease.recording_id, key.as_str()],
     )
     .await?;
@@ -606,7 +607,8 @@ async fn write_facts<C: ConnectionTrait>(
     }
     exec(
         c,
-        "update archive_object set settings = $3 where recording_id = $1 and object_key = $2",
+        "update archive_object set settings = $3 \
+         where recording_id = $1 and object_key = $2 and role = 'original'",
         vals![lease.recording_id, key.as_str(), rows::text(&settings)],
     )
     .await?;

@@ -163,7 +163,7 @@ pub struct ObjectFacts {
     pub sample_rate_hz: u32,
     pub channels: u16,
     pub duration_ms: i64,
-    /// What was measured, for the object's `settings` under this name; the rest of them stays.
+    /// What was measured in an original, for its `settings` under this name; the rest of them stays.
     pub analysis: Option<serde_json::Value>,
 }
 

@@ -293,6 +293,10 @@ pub struct AccessSettings {
     pub bitrate_kbps: u32,
     /// Sources above are resampled, sources below keep their rate.
     pub max_sample_rate_hz: u32,
+    /// An undamaged MP3 within these limits is its own access copy.
+    pub use_original_mp3: bool,
+    /// Brings the loudness to -23 LUFS (EBU R128), as far as the peaks leave room.
+    pub normalise: bool,
 }
 
 impl Default for AccessSettings {
@@ -300,6 +304,8 @@ impl Default for AccessSettings {
         Self {
             bitrate_kbps: 32,
             max_sample_rate_hz: 16_000,
+            use_original_mp3: true,
+            normalise: false,
         }
     }
 }
@@ -378,6 +384,9 @@ pub struct TranscodeReport {
     pub analysis: Option<Analysis>,
     /// `None`: neither MP3 nor waveform exists, `no_access_reason` says why (or only a probe was asked for).
     pub access: Option<AccessFacts>,
+    /// The original is its own access copy: there is a waveform, and no MP3 was written.
+    #[serde(default)]
+    pub access_is_original: bool,
     /// A code of [`note`].
     pub no_access_reason: Option<String>,
     /// Codes of [`note`], each once, in the order of [`note::ALL`]; holds `no_access_reason` too.
@@ -429,6 +438,7 @@ mod tests {
             declared: None,
             analysis: None,
             access: None,
+            access_is_original: false,
             no_access_reason: Some(note::NO_AUDIO.into()),
             notes: vec![note::NO_AUDIO.into()],
             tool: "callvault".into(),

@@ -73,6 +73,7 @@ pub struct Stream {
     limit_frames: Option<u64>,
     announced_seconds: Option<f64>,
     known_by_sniffing: bool,
+    playable_mp3_kbps: Option<u32>,
     done: bool,
     errors_in_a_row: u32,
     restarts: u32,
@@ -181,6 +182,7 @@ fn look(path: &Path, raw: Option<&RawAudio>) -> io::Result<Opened> {
         sound,
         counts_itself,
         known_by_sniffing: sniffed.class == SniffClass::Audio,
+        sound_bytes: length,
     };
     Stream::begin(format, container)
 }
@@ -192,6 +194,8 @@ struct Container {
     sound: Option<mp4::Sound>,
     counts_itself: bool,
     known_by_sniffing: bool,
+    /// Behind its tags.
+    sound_bytes: u64,
 }
 
 /// The bare stream inside a transport stream, or why there is none.
@@ -266,6 +270,7 @@ impl Stream {
             sound,
             counts_itself,
             known_by_sniffing,
+            sound_bytes,
         } = container;
         let Some((track_id, params)) = audio_track(format.as_ref()) else {
             return Ok(refusal::trackless(sound.as_ref()).into());
@@ -334,6 +339,10 @@ impl Stream {
             // A WAV that is short says so by its bytes.
             announced_seconds: seconds_by_header.filter(|_| wav.is_none()),
             known_by_sniffing,
+            playable_mp3_kbps: seconds_by_header
+                .filter(|seconds| counts_itself && wav.is_none() && *seconds > 0.0)
+                .map(|seconds| (sound_bytes as f64 * 0.008 / seconds).ceil() as u32)
+                .filter(|_| id == format_ids::FORMAT_ID_MP3),
             done: false,
             errors_in_a_row: 0,
             restarts: 0,
@@ -506,6 +515,11 @@ impl Stream {
             found.short |= decoded + 0.25 < announced;
         }
         found
+    }
+
+    /// The bitrate of a bare MP3 that carries its own length, as a browser needs it for seeking; `None` of all else.
+    pub const fn playable_mp3_kbps(&self) -> Option<u32> {
+        self.playable_mp3_kbps
     }
 
     /// Bytes that no signature vouched for, and of which less was decoded than not: noise that looked like frames.

@@ -43,13 +43,21 @@ pub(super) fn make_as(input: &Path, raw: Option<RawAudio>) -> Made {
     let probed = transcode::probe(input, raw.as_ref()).unwrap();
     assert_eq!(probed.original, report.original);
     assert_eq!(probed.notes, report.notes);
-    assert_eq!(job.mp3.exists(), report.access.is_some());
+    let is_made = report.access.is_some() && !report.access_is_original;
+    assert_eq!(job.mp3.exists(), is_made);
     assert_eq!(job.waveform.exists(), report.access.is_some());
     assert_eq!(report.access.is_some(), report.no_access_reason.is_none());
     let waveform = std::fs::read(&job.waveform).ok();
+    let played = match report.access_is_original {
+        true => input,
+        false => &job.mp3,
+    };
     Made {
-        heard: report.access.is_some().then(|| hear(&job.mp3)),
-        mp3: std::fs::read(&job.mp3).unwrap_or_default(),
+        heard: report.access.is_some().then(|| hear(played)),
+        mp3: match report.access {
+            Some(_) => std::fs::read(played).unwrap(),
+            None => Vec::new(),
+        },
         waveform: waveform.map(|json| serde_json::from_slice(&json).unwrap()),
         report,
     }
@@ -523,10 +531,14 @@ fn cut_and_flipped_files_always_get_an_answer() {
         "mp3-8k-mono.mp3",
         "aac-lc-8k-mono.m4a",
         "vorbis-16k-mono.ogg",
+        "speech-amr-nb-dtx.amr",
+        "speech-amr-wb.3gp",
+        "speech-opus-stereo.webm",
+        "speech-gsm.wav",
     ] {
         let whole = std::fs::read(fixture(name)).unwrap();
         let mut state = 7u32;
-        for round in 0..40 {
+        for round in 0..20 {
             let mut bytes = whole.clone();
             for _ in 0..=round % 4 {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

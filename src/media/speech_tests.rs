@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use super::format_tests::{Made, fixture, hear, make, make_as, refusal};
+use super::format_tests::{Made, fixture, hear, make, make_as, make_bytes, refusal};
 use super::formats::{FORMATS, Outcome, table};
-use crate::domain::media::note;
+use super::transcode;
+use crate::domain::media::{
+    AccessSettings, AccessTags, RawAudio, TranscodeJob, TranscodeReport, note,
+};
 
 /// What was said, at the access copy's rate, and how alike the copy is: the best correlation within 60 ms.
 fn likeness(made: &Made) -> (f64, f64) {
@@ -101,7 +104,6 @@ fn sound_without_a_header_is_not_guessed_at() {
 
 #[test]
 fn a_wrong_declaration_is_refused_with_the_choices() {
-    use crate::domain::media::RawAudio;
     let read = |text: &str| text.parse::<RawAudio>();
     assert_eq!(read("g722").unwrap().to_string(), "g722/16000/1");
     assert_eq!(read("alaw/16000/2").unwrap().to_string(), "alaw/16000/2");
@@ -214,4 +216,77 @@ fn the_shared_samples_decode_to_their_length() {
             "{file}: access copy of {heard_seconds} s"
         );
     }
+}
+
+fn with(name: &str, settings: AccessSettings) -> (TranscodeReport, Option<Vec<u8>>) {
+    let folder = tempfile::tempdir().unwrap();
+    let job = TranscodeJob {
+        input: fixture(name),
+        raw: None,
+        mp3: folder.path().join("access.mp3"),
+        waveform: folder.path().join("waveform.json"),
+        settings,
+        tags: AccessTags::default(),
+    };
+    let report = transcode::transcode(&job).unwrap();
+    assert!(job.waveform.exists());
+    (report, std::fs::read(&job.mp3).ok())
+}
+
+#[test]
+fn an_mp3_within_the_limits_is_its_own_access_copy() {
+    let defaults = AccessSettings::default();
+    let (report, made) = with("mp3-8k-mono.mp3", defaults);
+    assert!(report.access_is_original && made.is_none());
+    let access = report.access.unwrap();
+    assert_eq!((access.sample_rate_hz, access.duration_ms), (8000, 1500));
+    // Without its length in it, at too high a rate, at too many bits, or when nobody wants it: a copy is made.
+    let low = AccessSettings {
+        bitrate_kbps: 8,
+        ..defaults
+    };
+    let never = AccessSettings {
+        use_original_mp3: false,
+        ..defaults
+    };
+    for (name, settings) in [
+        ("mp3-16k-mono-noxing.mp3", defaults),
+        ("mp3-44k-joint-stereo-vbr.mp3", defaults),
+        ("mp3-8k-mono.mp3", low),
+        ("mp3-8k-mono.mp3", never),
+    ] {
+        let (report, made) = with(name, settings);
+        assert!(!report.access_is_original && made.is_some(), "{name}");
+    }
+}
+
+#[test]
+fn a_damaged_mp3_gets_a_copy_of_what_is_there() {
+    let bytes = std::fs::read(fixture("mp3-8k-mono.mp3")).unwrap();
+    let made = make_bytes(&bytes[..bytes.len() * 2 / 3]);
+    assert!(!made.report.access_is_original && made.report.access.is_some());
+    assert_eq!(made.report.notes, [note::SHORT]);
+}
+
+#[test]
+fn normalising_brings_the_copy_to_the_target() {
+    let settings = AccessSettings {
+        normalise: true,
+        ..AccessSettings::default()
+    };
+    let loudness = |bytes: &[u8]| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("copy.mp3");
+        std::fs::write(&path, bytes).unwrap();
+        let analysis = transcode::probe(&path, None).unwrap().analysis.unwrap();
+        analysis.loudness_lufs.unwrap()
+    };
+    let (plain, copy) = with("speech-16k.flac", AccessSettings::default());
+    let before = loudness(&copy.unwrap());
+    let (report, copy) = with("speech-16k.flac", settings);
+    let after = loudness(&copy.unwrap());
+    assert!((after + 23.0).abs() < 0.5, "from {before} to {after} LUFS");
+    assert_eq!(report.analysis, plain.analysis, "of the original, as it is");
+    let gain = report.settings["gain_db"].as_f64().unwrap();
+    assert!((after - before - gain).abs() < 0.3, "{gain} dB");
 }

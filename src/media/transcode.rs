@@ -25,7 +25,7 @@ pub fn transcode(job: &TranscodeJob) -> Result<TranscodeReport, MediaError> {
     if let Some(problem) = job.settings.problem() {
         return Err(MediaError::Settings(problem));
     }
-    let result = run(&job.input, job.raw.as_ref(), Some(job));
+    let result = make(job);
     if !matches!(&result, Ok(report) if report.access.is_some()) {
         for path in [&job.mp3, &job.waveform] {
             // Nothing to remove is the usual case; what cannot be removed the spool's sweep removes.
@@ -35,9 +35,53 @@ pub fn transcode(job: &TranscodeJob) -> Result<TranscodeReport, MediaError> {
     result
 }
 
+fn make(job: &TranscodeJob) -> Result<TranscodeReport, MediaError> {
+    let run = |plan| run(&job.input, job.raw.as_ref(), plan);
+    let gain = match job.settings.normalise {
+        true => gain_for(run(Plan::Look)?.analysis.as_ref()),
+        false => 1.0,
+    };
+    if job.settings.use_original_mp3 && !job.settings.normalise {
+        let report = run(Plan::Serve(job))?;
+        // What only the whole file tells (damage, mostly) may still ask for a copy of our own.
+        if report.access.is_some() || report.no_access_reason.is_some() {
+            return Ok(report);
+        }
+    }
+    run(Plan::Make { job, gain })
+}
+
+/// What to do with the decoded samples.
+#[derive(Clone, Copy)]
+enum Plan<'a> {
+    /// Only look.
+    Look,
+    /// Make the access copy, unless the original can serve as one.
+    Serve(&'a TranscodeJob),
+    /// Make the access copy, so much louder.
+    Make { job: &'a TranscodeJob, gain: f32 },
+}
+
+/// The loudness that `normalise` aims at (EBU R128).
+const TARGET_LUFS: f64 = -23.0;
+/// Peaks stay below: the encoder adds a little of its own.
+const HIGHEST_PEAK_DBFS: f64 = -1.0;
+/// More than that would lift noise into speech.
+const MOST_GAIN_DB: f64 = 20.0;
+
+/// The factor that brings what was analysed to the target.
+fn gain_for(analysis: Option<&Analysis>) -> f32 {
+    let Some((loudness, peak)) = analysis.and_then(|a| a.loudness_lufs.zip(a.peak_dbfs)) else {
+        return 1.0;
+    };
+    let wanted = (TARGET_LUFS - loudness).clamp(-MOST_GAIN_DB, MOST_GAIN_DB);
+    let room = HIGHEST_PEAK_DBFS - peak;
+    10f64.powf(wanted.min(room) / 20.0) as f32
+}
+
 /// Decodes `input` and reports what it is; writes nothing.
 pub fn probe(input: &Path, raw: Option<&RawAudio>) -> Result<TranscodeReport, MediaError> {
-    run(input, raw, None)
+    run(input, raw, Plan::Look)
 }
 
 /// Name and versions of what makes access copies, for the manifest.
@@ -52,7 +96,7 @@ pub fn tool() -> String {
 fn run(
     input: &Path,
     raw: Option<&RawAudio>,
-    job: Option<&TranscodeJob>,
+    plan: Plan<'_>,
 ) -> Result<TranscodeReport, MediaError> {
     let mut stream = match decode::open(input, raw)? {
         Opened::Stream(stream) => stream,
@@ -68,10 +112,14 @@ fn run(
         }
     };
     let mut desk: Option<Desk> = None;
+    let stream_kbps = stream.playable_mp3_kbps();
     while let Some(Block { rate_hz, planes }) = stream.next_block()? {
         let desk = match &mut desk {
             Some(desk) => desk,
-            none => none.insert(Desk::new(rate_hz, planes.len(), job)?),
+            none => {
+                let kbps = stream_kbps;
+                none.insert(Desk::new(rate_hz, planes.len(), plan, kbps)?)
+            }
         };
         desk.push(planes)?;
     }
@@ -89,7 +137,16 @@ fn run(
     if desk.source_channels > 2 {
         notes.push(note::MIXED_DOWN);
     }
-    let (analysis, access, settings) = desk.finish()?;
+    let serves = desk.output.as_ref().is_some_and(|o| o.writer.is_none());
+    // A damaged original does not serve: the caller comes back with another plan.
+    let desk = match serves && !notes.is_empty() {
+        true => Desk {
+            output: None,
+            ..desk
+        },
+        false => desk,
+    };
+    let (analysis, access, settings) = desk.finish(input)?;
     notes.extend(meter::notes(&analysis, found.frames));
     if header_differs(&found) {
         notes.push(note::HEADER_DIFFERS);
@@ -98,6 +155,7 @@ fn run(
         original: Some(facts(&found)),
         declared: Some(found.declared),
         analysis: Some(analysis),
+        access_is_original: serves && access.is_some(),
         access,
         no_access_reason: None,
         notes: in_order(&notes),
@@ -171,6 +229,7 @@ fn without_access(
         declared: None,
         analysis: None,
         access: None,
+        access_is_original: false,
         no_access_reason: Some(reason.into()),
         notes: in_order(&notes),
         tool: tool(),
@@ -192,7 +251,11 @@ struct Output<'a> {
     peaks: Peaks,
     resampler: Option<Resampler>,
     resampled: Vec<Vec<f32>>,
-    writer: Mp3Writer,
+    /// `None` when the original serves.
+    writer: Option<Mp3Writer>,
+    gain: f32,
+    louder: Vec<Vec<f32>>,
+    frames: u64,
     rate_hz: u32,
     channels: usize,
     bitrate_kbps: u32,
@@ -202,7 +265,8 @@ impl<'a> Desk<'a> {
     fn new(
         source_rate_hz: u32,
         source_channels: usize,
-        job: Option<&'a TranscodeJob>,
+        plan: Plan<'a>,
+        mp3_kbps: Option<u32>,
     ) -> Result<Self, MediaError> {
         // Two channels are two people and stay apart; more are a conference or a film and become one.
         let channels = if source_channels == 2 { 2 } else { 1 };
@@ -211,9 +275,20 @@ impl<'a> Desk<'a> {
             source_channels,
             mixed: Vec::new(),
             meter: Meter::new(source_rate_hz, channels),
-            output: job
-                .map(|job| Output::new(job, source_rate_hz, channels))
-                .transpose()?,
+            output: match plan {
+                Plan::Look => None,
+                Plan::Make { job, gain } => {
+                    Some(Output::new(job, source_rate_hz, channels, gain, false)?)
+                }
+                Plan::Serve(job) => {
+                    let serves = source_channels <= 2
+                        && source_rate_hz <= job.settings.max_sample_rate_hz
+                        && mp3_kbps.is_some_and(|kbps| {
+                            kbps <= job.settings.bitrate_kbps * channels as u32
+                        });
+                    Some(Output::new(job, source_rate_hz, channels, 1.0, serves)?)
+                }
+            },
         })
     }
 
@@ -231,12 +306,15 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn finish(self) -> Result<(Analysis, Option<AccessFacts>, serde_json::Value), MediaError> {
+    fn finish(
+        self,
+        input: &Path,
+    ) -> Result<(Analysis, Option<AccessFacts>, serde_json::Value), MediaError> {
         let analysis = self.meter.analysis();
         match self.output {
             None => Ok((analysis, None, serde_json::Value::Null)),
             Some(output) => {
-                let (access, settings) = output.finish(self.source_rate_hz)?;
+                let (access, settings) = output.finish(input, self.source_rate_hz)?;
                 Ok((analysis, Some(access), settings))
             }
         }
@@ -248,6 +326,8 @@ impl<'a> Output<'a> {
         job: &'a TranscodeJob,
         source_rate_hz: u32,
         channels: usize,
+        gain: f32,
+        original_serves: bool,
     ) -> Result<Self, MediaError> {
         let rate_hz = access_rate_hz(source_rate_hz, &job.settings);
         let bitrate_kbps = job.settings.bitrate_kbps * channels as u32;
@@ -258,7 +338,19 @@ impl<'a> Output<'a> {
                 .then(|| Resampler::new(source_rate_hz, rate_hz, channels))
                 .transpose()?,
             resampled: vec![Vec::new(); channels],
-            writer: Mp3Writer::create(&job.mp3, rate_hz, channels, bitrate_kbps, &job.tags)?,
+            writer: match original_serves {
+                true => None,
+                false => Some(Mp3Writer::create(
+                    &job.mp3,
+                    rate_hz,
+                    channels,
+                    bitrate_kbps,
+                    &job.tags,
+                )?),
+            },
+            gain,
+            louder: Vec::new(),
+            frames: 0,
             rate_hz,
             channels,
             bitrate_kbps,
@@ -267,41 +359,68 @@ impl<'a> Output<'a> {
 
     fn push(&mut self, planes: &[Vec<f32>]) -> Result<(), MediaError> {
         self.peaks.push(planes);
+        self.frames += planes.first().map_or(0, Vec::len) as u64;
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        let mut planes = planes;
+        if self.gain != 1.0 {
+            self.louder.resize(planes.len(), Vec::new());
+            for (louder, plane) in self.louder.iter_mut().zip(planes) {
+                louder.clear();
+                louder.extend(plane.iter().map(|s| (s * self.gain).clamp(-1.0, 1.0)));
+            }
+            planes = &self.louder;
+        }
         let Some(resampler) = &mut self.resampler else {
-            return self.writer.push(planes);
+            return writer.push(planes);
         };
         self.resampled.iter_mut().for_each(Vec::clear);
         resampler.push(planes, &mut self.resampled)?;
-        self.writer.push(&self.resampled)
+        writer.push(&self.resampled)
     }
 
     fn finish(
         mut self,
+        input: &Path,
         source_rate_hz: u32,
     ) -> Result<(AccessFacts, serde_json::Value), MediaError> {
-        if let Some(resampler) = &mut self.resampler {
+        if let (Some(resampler), Some(writer)) = (&mut self.resampler, &mut self.writer) {
             self.resampled.iter_mut().for_each(Vec::clear);
             resampler.finish(&mut self.resampled)?;
-            self.writer.push(&self.resampled)?;
+            writer.push(&self.resampled)?;
         }
-        let written = self.writer.finish()?;
         let waveform = File::create(&self.job.waveform).map_err(MediaError::Output)?;
         self.peaks
             .write(source_rate_hz, BufWriter::new(waveform))
             .map_err(MediaError::Output)?;
+        let (frames, bytes, settings) = match self.writer {
+            None => {
+                let bytes = input.metadata().map_err(MediaError::Input)?.len();
+                (self.frames, bytes, json!({ "is_original": true }))
+            }
+            Some(writer) => {
+                let written = writer.finish()?;
+                let mut settings = json!({
+                    "bitrate_kbps": self.bitrate_kbps,
+                    "sample_rate_hz": self.rate_hz,
+                    "max_sample_rate_hz": self.job.settings.max_sample_rate_hz,
+                    "mode": if self.channels == 1 { "mono" } else { "stereo" },
+                    "quality": mp3::QUALITY,
+                });
+                if self.job.settings.normalise {
+                    let db = 20.0 * f64::from(self.gain).log10();
+                    settings["gain_db"] = ((db * 100.0).round() / 100.0).into();
+                }
+                (written.frames, written.bytes, settings)
+            }
+        };
         let access = AccessFacts {
             sample_rate_hz: self.rate_hz,
             channels: self.channels as u16,
-            duration_ms: duration_ms(written.frames, self.rate_hz),
-            bytes: written.bytes,
+            duration_ms: duration_ms(frames, self.rate_hz),
+            bytes,
         };
-        let settings = json!({
-            "bitrate_kbps": self.bitrate_kbps,
-            "sample_rate_hz": self.rate_hz,
-            "max_sample_rate_hz": self.job.settings.max_sample_rate_hz,
-            "mode": if self.channels == 1 { "mono" } else { "stereo" },
-            "quality": mp3::QUALITY,
-        });
         Ok((access, settings))
     }
 }

@@ -78,17 +78,22 @@ pub async fn transcode(
     fail::fail_point!("transcode.after_decode");
     mark_original(tools, lease, loaded, source, &report, now).await?;
     if let Some(access) = &report.access {
-        let proof = put_file(
-            tools,
-            lease,
-            loaded,
-            Role::Access,
-            mp3.path(),
-            &report,
-            source,
-            now,
-        )
-        .await?;
+        let proof = if report.access_is_original {
+            point_at(tools, lease, source, &report, now).await?
+        } else {
+            let path = mp3.path();
+            put_file(
+                tools,
+                lease,
+                loaded,
+                Role::Access,
+                path,
+                &report,
+                source,
+                now,
+            )
+            .await?
+        };
         let facts = ObjectFacts {
             codec: "mp3".to_owned(),
             sample_rate_hz: access.sample_rate_hz,
@@ -183,6 +188,34 @@ async fn bring_back_pieces(
     }
     scratch.finish().await?;
     Ok(scratch)
+}
+
+/// The original plays as it is: a row of role access with its key, and no second object.
+async fn point_at(
+    tools: &Tools,
+    lease: &Lease,
+    source: &ObjectRow,
+    report: &TranscodeReport,
+    now: Timestamp,
+) -> Result<ArchiveProof, Verdict> {
+    let object = NewObject {
+        role: Role::Access,
+        n: source.n,
+        key: source.key.clone(),
+        bytes: source.bytes,
+        sha256: source.sha256,
+        mime: "audio/mpeg".to_owned(),
+        made_from: Some(source.sha256),
+        tool: Some(report.tool.clone()),
+        settings: Some(report.settings.clone()),
+        ..NewObject::default_at(now)
+    };
+    tools.db.add_object(lease, object, now).await?;
+    let version = source.version_id.as_deref();
+    Ok(tools
+        .archive
+        .read_back(&source.key, version, &source.fingerprint())
+        .await?)
 }
 
 async fn mark_original(

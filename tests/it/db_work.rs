@@ -340,7 +340,20 @@ fn planned_objects_can_be_replaced_and_verified_ones_cannot() {
             (access.bytes, access.channels, access.duration_ms),
             (5, Some(2), Some(1234))
         );
-        let settings = access.settings.unwrap();
+        assert_eq!(access.settings, None, "only originals are measured");
+        let original = || db.current_object(lease.recording_id, Role::Original);
+        let key = original().await.unwrap().unwrap().key;
+        let facts = ObjectFacts {
+            codec: "mp3".into(),
+            sample_rate_hz: 8000,
+            channels: 2,
+            duration_ms: 1234,
+            analysis: Some(serde_json::json!({"peak_dbfs": -3.5})),
+        };
+        db.set_object_facts(lease, &key, facts, at(0))
+            .await
+            .unwrap();
+        let settings = original().await.unwrap().unwrap().settings.unwrap();
         assert_eq!(settings["analysis"]["peak_dbfs"], -3.5);
     });
 }
