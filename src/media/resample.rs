@@ -5,8 +5,19 @@ use rubato::{Fft, FixedSync, Resampler as _};
 
 use super::MediaError;
 
-/// Frames per step; large enough for a filter that reaches close to the new Nyquist frequency.
+/// Frames per step at least; large enough for a filter that reaches close to the new Nyquist frequency.
 const CHUNK_FRAMES: usize = 2048;
+
+/// Frames per step for these rates: a power of two times what the ratio asks for. The transforms have these lengths, and one
+/// with a large prime in it takes several times as long.
+fn chunk_frames(from: usize, to: usize) -> usize {
+    let (mut a, mut b) = (from, to);
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    let ratio = from / a.max(1);
+    ratio * CHUNK_FRAMES.div_ceil(ratio.max(1)).next_power_of_two()
+}
 
 /// Turns planes at one rate into planes at another.
 pub struct Resampler {
@@ -25,9 +36,10 @@ impl Resampler {
     /// Rates are within what the decoder admits, channels are 1 or 2.
     pub fn new(from_hz: u32, to_hz: u32, channels: usize) -> Result<Self, MediaError> {
         let (from, to) = (from_hz as usize, to_hz as usize);
-        let fft = Fft::new(from, to, CHUNK_FRAMES, channels, FixedSync::Both).map_err(|e| {
-            MediaError::Encoder(format!("resampling {from_hz} Hz to {to_hz} Hz: {e}"))
-        })?;
+        let fft =
+            Fft::new(from, to, chunk_frames(from, to), channels, FixedSync::Both).map_err(|e| {
+                MediaError::Encoder(format!("resampling {from_hz} Hz to {to_hz} Hz: {e}"))
+            })?;
         Ok(Self {
             step: vec![vec![0.0; fft.output_frames_max()]; channels],
             delay: fft.output_delay(),

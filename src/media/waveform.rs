@@ -33,6 +33,26 @@ pub struct Peaks {
     open_samples: u32,
 }
 
+/// The lowest and the highest of some samples.
+fn span(samples: &[f32]) -> (f32, f32) {
+    // Eight lanes, so that the compiler may do them at once.
+    let (mut low, mut high) = ([EMPTY.0; 8], [EMPTY.1; 8]);
+    let (eights, rest) = samples.as_chunks::<8>();
+    for eight in eights {
+        for i in 0..8 {
+            low[i] = if eight[i] < low[i] { eight[i] } else { low[i] };
+            high[i] = if eight[i] > high[i] {
+                eight[i]
+            } else {
+                high[i]
+            };
+        }
+    }
+    let low = low.iter().chain(rest).copied().fold(EMPTY.0, f32::min);
+    let high = high.iter().chain(rest).copied().fold(EMPTY.1, f32::max);
+    (low, high)
+}
+
 const EMPTY: (f32, f32) = (f32::INFINITY, f32::NEG_INFINITY);
 
 impl Peaks {
@@ -54,10 +74,8 @@ impl Peaks {
             let room = (self.samples_per_pixel - self.open_samples) as usize;
             let to = frames.min(from + room);
             for (open, plane) in self.open.iter_mut().zip(planes) {
-                for sample in &plane[from..to] {
-                    open.0 = open.0.min(*sample);
-                    open.1 = open.1.max(*sample);
-                }
+                let (low, high) = span(&plane[from..to]);
+                *open = (open.0.min(low), open.1.max(high));
             }
             self.open_samples += (to - from) as u32;
             from = to;
