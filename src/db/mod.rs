@@ -12,6 +12,7 @@ mod batch;
 mod calls;
 pub mod connect;
 pub mod error;
+mod facts;
 pub mod faults;
 mod installation;
 pub mod lease;
