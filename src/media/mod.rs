@@ -29,9 +29,9 @@ mod resample;
 mod sandbox;
 mod sbr;
 mod source;
-mod ts;
 #[cfg(test)]
 mod speech_tests;
+mod ts;
 mod waveform;
 
 /// What kept this room from answering. Foreign bytes never end here: they end as a note in the report.

@@ -7,7 +7,7 @@ use crate::db::originals::main_original;
 use crate::db::recordings::{Lease, Loaded, NewObject, ObjectFacts, ObjectRow};
 use crate::domain::clock::Timestamp;
 use crate::domain::digest::Hasher;
-use crate::domain::media::{AccessTags, TranscodeJob, TranscodeReport, note};
+use crate::domain::media::{AccessSettings, AccessTags, TranscodeJob, TranscodeReport, note};
 use crate::domain::pieces::Pieces;
 use crate::domain::proof::ArchiveProof;
 use crate::domain::recording::{Part, Role, reason};
@@ -56,7 +56,11 @@ pub async fn transcode(
             .and_then(|provider| provider.common().raw_audio),
         mp3: mp3.path().to_owned(),
         waveform: waveform.path().to_owned(),
-        settings: tools.access,
+        settings: AccessSettings {
+            // Pieces play only when they are joined.
+            use_original_mp3: tools.access.use_original_mp3 && pieces.is_none(),
+            ..tools.access
+        },
         tags: AccessTags {
             recording_id: Some(row.recording_id.to_string()),
             call_id: Some(row.call_id.to_string()),
@@ -79,7 +83,7 @@ pub async fn transcode(
     mark_original(tools, lease, loaded, source, &report, now).await?;
     if let Some(access) = &report.access {
         let proof = if report.access_is_original {
-            point_at(tools, lease, source, &report, now).await?
+            point_at(tools, lease, loaded, source, &report, now).await?
         } else {
             let path = mp3.path();
             put_file(
@@ -194,13 +198,17 @@ async fn bring_back_pieces(
 async fn point_at(
     tools: &Tools,
     lease: &Lease,
+    loaded: &Loaded,
     source: &ObjectRow,
     report: &TranscodeReport,
     now: Timestamp,
 ) -> Result<ArchiveProof, Verdict> {
+    // Made before, with other settings: those numbers are used. Pointed at before: that is the row.
+    let is_it = |object: &&ObjectRow| object.role == Role::Access && object.key == source.key;
+    let known = loaded.objects.iter().find(is_it).map(|object| object.n);
     let object = NewObject {
         role: Role::Access,
-        n: source.n,
+        n: known.unwrap_or_else(|| next_number(&loaded.objects, Role::Access)),
         key: source.key.clone(),
         bytes: source.bytes,
         sha256: source.sha256,
