@@ -18,6 +18,7 @@ use crate::pipeline::decoder::{DecoderCrew, DecoderLimits};
 use crate::pipeline::faults::Faults;
 use crate::pipeline::handoff::Tools;
 use crate::pipeline::intake::Intake;
+use crate::pipeline::kept;
 use crate::providers::contract::BuildContext;
 use crate::providers::http::GuardedClient;
 use crate::providers::pace::SharedPace;
@@ -353,7 +354,8 @@ pub async fn start(
             sweep(&house, &spool).await;
         });
     }
-    tasks.spawn(crew::drain_journal(intake.clone(), stop.clone()));
+    let journal = tokio::spawn(crew::drain_journal(intake.clone(), stop.clone()));
+    tasks.spawn(crew::guarded("journal", journal, stop.clone()));
     let addresses = if parts.web {
         let settings = web::settings::Settings {
             banner: options.banner.clone(),
@@ -379,7 +381,8 @@ pub async fn start(
             spool.clone(),
             settings,
         );
-        tasks.spawn(web::serve::serve(listeners, state, stop.clone()));
+        let serving = tokio::spawn(web::serve::serve(listeners, state, stop.clone()));
+        tasks.spawn(crew::guarded("web server", serving, stop.clone()));
         addresses
     } else {
         Addresses::default()
@@ -411,6 +414,7 @@ async fn sweep(house: &House, spool: &Spool) {
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "spool not swept"),
     }
+    kept::sweep(&house.db, spool).await;
 }
 
 async fn tools(house: &House, spool: Spool, options: &StartOptions) -> Result<Tools, OpenError> {

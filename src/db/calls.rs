@@ -14,7 +14,7 @@ use super::connect::for_update;
 use super::error::DbError;
 use super::objects::legs_of;
 use super::rows;
-use super::sql::{all, exec, groups, list, models, vals};
+use super::sql::{all, exec, groups, list, models, one, vals};
 use super::words;
 
 /// Where a fact comes from.
@@ -122,6 +122,35 @@ pub(super) async fn insert_as(
     call_id: Uuid,
     facts: CallFacts,
 ) -> Result<Merged, DbError> {
+    let names = names(&facts);
+    insert_named(txn, origin, call_id, facts, &names).await
+}
+
+/// The names of these facts by which a call is known, and those by which none is.
+pub(super) async fn names_known(
+    txn: &DatabaseTransaction,
+    source: &str,
+    facts: &CallFacts,
+) -> Result<(Vec<String>, Vec<String>), DbError> {
+    let (mut known, mut new) = (Vec::new(), Vec::new());
+    for name in names(facts) {
+        let sql = "select 1 from call_alias where source = $1 and alias = $2";
+        match one(txn, sql, vals![source, name.as_str()]).await? {
+            Some(_) => known.push(name),
+            None => new.push(name),
+        }
+    }
+    Ok((known, new))
+}
+
+/// The call under these of its names only.
+pub(super) async fn insert_named(
+    txn: &DatabaseTransaction,
+    origin: &Origin<'_>,
+    call_id: Uuid,
+    facts: CallFacts,
+    names: &[String],
+) -> Result<Merged, DbError> {
     let merged = Merged {
         call_id,
         at_ms: facts.started_at.unwrap_or(origin.arrived_at).ms(),
@@ -149,11 +178,11 @@ pub(super) async fn insert_as(
     )
     .await?;
     // Without "on conflict": when another worker made the call a moment ago, this transaction starts again.
-    for name in names(&merged.facts) {
+    for name in names {
         exec(
             txn,
             "insert into call_alias (source, alias, call_id) values ($1, $2, $3)",
-            vals![origin.source, name, call_id],
+            vals![origin.source, name.as_str(), call_id],
         )
         .await?;
     }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::domain::clock::Timestamp;
 use crate::domain::deadlines::URGENT_MS;
+use crate::domain::digest::Sha256;
 
 use super::Database;
 use super::connect::for_update;
@@ -258,6 +259,23 @@ impl Database {
         .iter()
         .map(|row| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?)))
         .collect()
+    }
+
+    /// The recording still waits for an original with these bytes: a kept file of it is needed.
+    pub async fn awaits_original(
+        &self,
+        recording_id: Uuid,
+        sha256: &Sha256,
+    ) -> Result<bool, DbError> {
+        let row = one(
+            self.reader(),
+            "select 1 from recording r join archive_object o on o.recording_id = r.recording_id \
+             where r.recording_id = $1 and r.archived_at_ms is null and r.work_class is not null \
+             and o.role = 'original' and o.sha256 = $2 and o.verified_at_ms is null",
+            vals![recording_id, sha256.as_bytes().to_vec()],
+        )
+        .await?;
+        Ok(row.is_some())
     }
 
     /// The recording as it stands now.

@@ -1,11 +1,13 @@
 //! Rows made again from manifests, in a database that has none.
 
+use std::collections::BTreeMap;
+
 use sea_orm::DatabaseTransaction;
 
 use uuid::Uuid;
 
 use crate::domain::clock::Timestamp;
-use crate::domain::manifest::Manifest;
+use crate::domain::manifest::{Manifest, ManifestObject};
 use crate::domain::proof::ArchiveProof;
 use crate::domain::recording::{Role, State};
 
@@ -17,6 +19,27 @@ use super::names::write_names;
 use super::objects::record;
 use super::rows;
 use super::sql::{count, exec, models, one, vals};
+
+const FOUND_BY: &str = "rebuild";
+
+/// The folder of a recording as listed: keys and sizes.
+type Held = BTreeMap<String, u64>;
+
+/// An original that was planned and given up for another one: manifest 0001 is written before the rows
+/// are tidied, and names it.
+pub fn is_leftover(object: &ManifestObject, manifest: &Manifest, held: &Held) -> bool {
+    object.role == Role::Original
+        && object.verified_at.is_none()
+        && !is_held(object, held)
+        && manifest
+            .objects
+            .iter()
+            .any(|other| other.role == Role::Original && is_held(other, held))
+}
+
+fn is_held(object: &ManifestObject, held: &Held) -> bool {
+    held.get(object.key.as_str()) == Some(&object.bytes)
+}
 
 /// A manifest as it lies in the archive, read back.
 #[derive(Clone, Debug)]
@@ -32,13 +55,21 @@ impl Database {
         count(self.reader(), "select count(*) from recording", vec![]).await
     }
 
+    /// Recordings that came by a vendor's door: with them this is no index that a rebuild may go on with.
+    pub async fn count_not_rebuilt(&self) -> Result<u64, DbError> {
+        let sql = "select count(*) from recording where found_by <> $1";
+        count(self.reader(), sql, vals![FOUND_BY]).await
+    }
+
     /// The rows that the newest manifest of a recording describes: equal call, leg, recording, object,
-    /// alias and search rows. `manifests` are all its manifests by number, as read back. A recording
-    /// that is there already is left alone.
+    /// alias and search rows. `manifests` are all its manifests by number, as read back; `held` says what
+    /// lies in its folder: what does not is no verified object. A recording that is there already is left
+    /// alone.
     pub async fn insert_manifest(
         &self,
         manifest: &Manifest,
         manifests: &[StoredManifest],
+        held: &BTreeMap<String, u64>,
         now: Timestamp,
     ) -> Result<(), DbError> {
         let recording_id = manifest.recording.recording_id;
@@ -48,7 +79,7 @@ impl Database {
             return Ok(());
         }
         let call = insert_call(&txn, manifest, now).await?;
-        let row = row_of(manifest, &call, now);
+        let row = row_of(manifest, held, &call, now);
         write_new(&txn, &row).await?;
         let names = &manifest.recording.aliases;
         write_names(&txn, &manifest.source, &call, &row, names, &[]).await?;
@@ -69,7 +100,7 @@ impl Database {
             )
             .await?;
         }
-        insert_objects(&txn, manifest, manifests, now).await?;
+        insert_objects(&txn, manifest, manifests, held, now).await?;
         record(
             &txn,
             recording_id,
@@ -104,13 +135,26 @@ async fn insert_call(
     )
     .await?;
     if there.is_empty() {
-        return calls::insert_as(txn, &origin, manifest.call.call_id, facts).await;
+        let (known, new) = calls::names_known(txn, origin.source, &facts).await?;
+        if known.is_empty() {
+            return calls::insert_as(txn, &origin, manifest.call.call_id, facts).await;
+        }
+        // Two calls that were joined after this manifest was written, or before the other one was: the
+        // names say that they are one, and the older id stays, as it did then.
+        if !new.is_empty() {
+            calls::insert_named(txn, &origin, manifest.call.call_id, facts.clone(), &new).await?;
+        }
     }
     // Another recording of the same call: its manifest may be older or newer than the first one's.
     calls::merge(txn, &origin, &facts).await
 }
 
-fn row_of(manifest: &Manifest, call: &Merged, now: Timestamp) -> entity::recording::Model {
+fn row_of(
+    manifest: &Manifest,
+    held: &Held,
+    call: &Merged,
+    now: Timestamp,
+) -> entity::recording::Model {
     let told = &manifest.recording;
     // Manifest 0001 is written just before the recording is archived and cannot tell when.
     let verified = manifest
@@ -120,9 +164,17 @@ fn row_of(manifest: &Manifest, call: &Merged, now: Timestamp) -> entity::recordi
         .filter_map(|object| object.verified_at)
         .min();
     let archived_at = told.archived_at.or(verified).unwrap_or(now);
+    let any_held = |role| {
+        manifest
+            .objects
+            .iter()
+            .any(|o| o.role == role && is_held(o, held))
+    };
     let has_access = manifest.objects.iter().any(|o| o.role == Role::Access);
-    // Manifest 0001 comes before the access copy; any later one tells why there is none.
-    let access_due = !has_access && manifest.n <= 1;
+    // Manifest 0001 comes before the access copy; any later one tells why there is none. A copy that went
+    // missing is made again, as long as there is something to make it from.
+    let access_due =
+        any_held(Role::Original) && !any_held(Role::Access) && (has_access || manifest.n <= 1);
     entity::recording::Model {
         recording_id: told.recording_id,
         call_id: call.call_id,
@@ -141,7 +193,7 @@ fn row_of(manifest: &Manifest, call: &Merged, now: Timestamp) -> entity::recordi
         deadline_at_ms: told.clocks.deadline(told.arrived_at, false).ms(),
         arrived_at_ms: told.arrived_at.ms(),
         at_ms: call.at_ms,
-        found_by: "rebuild".to_owned(),
+        found_by: FOUND_BY.to_owned(),
         confirmed_at_ms: rows::ms(told.confirmed_at),
         archived_at_ms: Some(archived_at.ms()),
         state: State::Archived.as_str().to_owned(),
@@ -172,6 +224,7 @@ async fn insert_objects(
     txn: &DatabaseTransaction,
     manifest: &Manifest,
     manifests: &[StoredManifest],
+    held: &Held,
     now: Timestamp,
 ) -> Result<(), DbError> {
     let recording_id = manifest.recording.recording_id;
@@ -180,6 +233,13 @@ async fn insert_objects(
                verified_at_ms, made_from, tool, settings, facts_version) \
                values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
     for object in &manifest.objects {
+        if is_leftover(object, manifest, held) {
+            continue;
+        }
+        // Manifest 0001 names the original a moment before its row says so.
+        let verified = object
+            .verified_at
+            .or((object.role == Role::Original).then_some(now));
         exec(
             txn,
             sql,
@@ -198,9 +258,7 @@ async fn insert_objects(
                 object.channels.map(i64::from),
                 object.duration_ms,
                 object.created_at.ms(),
-                // Manifest 0001 names the original a moment before its row says so.
-                rows::ms(object.verified_at)
-                    .or((object.role == Role::Original).then_some(now.ms())),
+                rows::ms(verified.filter(|_| is_held(object, held))),
                 object.made_from.map(|sha256| sha256.as_bytes().to_vec()),
                 object.tool.clone(),
                 object.settings.as_ref().map(rows::text),

@@ -26,6 +26,15 @@ impl ObjectKey {
         &self.0
     }
 
+    /// What follows the first dot of the name; empty when there is none.
+    pub fn extension(&self) -> &str {
+        let name = self
+            .0
+            .rsplit_once('/')
+            .map_or(self.as_str(), |(_, name)| name);
+        name.split_once('.').map_or("", |(_, extension)| extension)
+    }
+
     /// `_callvault/archive.json`: the marker that carries the archive's id.
     pub fn marker() -> Self {
         Self("_callvault/archive.json".into())

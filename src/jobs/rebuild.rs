@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use serde::Serialize;
 
 use crate::archive::contract::{Archive, ArchiveError};
-use crate::db::rebuild::StoredManifest;
+use crate::db::rebuild::{StoredManifest, is_leftover};
 use crate::db::{Database, DbError};
 use crate::domain::clock::Timestamp;
 use crate::domain::digest::Fingerprint;
@@ -37,7 +37,7 @@ pub struct Finding {
 
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
-    #[error("the database is not empty: it holds {0} recordings")]
+    #[error("the database is not empty: it holds {0} recordings that no rebuild made")]
     NotEmpty(u64),
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -45,51 +45,56 @@ pub enum RebuildError {
     Database(#[from] DbError),
 }
 
-/// Fills an empty database. `on_recording` is told of each one, for a progress line.
+/// Fills an empty database, or goes on filling one that a rebuild began. `on_recording` is told of each
+/// one, for a progress line.
 pub async fn rebuild(
     db: &Database,
     archive: &dyn Archive,
     now: Timestamp,
     mut on_recording: impl FnMut(u64),
 ) -> Result<Report, RebuildError> {
-    let held = db.count_recordings().await?;
+    let held = db.count_not_rebuilt().await?;
     if held > 0 {
         return Err(RebuildError::NotEmpty(held));
     }
     let mut report = Report::default();
     // Keys come in byte order, so a recording's objects stand together: one folder at a time.
     let mut folder = String::new();
-    let mut manifests: BTreeMap<u32, ObjectKey> = BTreeMap::new();
+    let mut held: BTreeMap<String, u64> = BTreeMap::new();
     let mut objects = archive.list("");
     while let Some(object) = objects.next().await {
-        let key = object?.key;
-        let Some((place, _)) = key.as_str().rsplit_once('/') else {
+        let object = object?;
+        let Some((place, _)) = object.key.as_str().rsplit_once('/') else {
             continue;
         };
         if place != folder {
-            restore(db, archive, &mut manifests, now, &mut report).await?;
+            restore(db, archive, &mut held, now, &mut report).await?;
             on_recording(report.recordings);
             folder = place.to_owned();
         }
-        if let Some(n) = manifest_number(key.as_str()) {
-            manifests.insert(n, key);
-        }
+        held.insert(object.key.to_string(), object.bytes);
     }
-    restore(db, archive, &mut manifests, now, &mut report).await?;
+    restore(db, archive, &mut held, now, &mut report).await?;
     Ok(report)
 }
 
-/// Writes the rows of one recording from its manifests, the highest sound one counting.
+/// Writes the rows of one recording from its manifests, the highest sound one counting. `held` is its
+/// folder as listed, with sizes.
 async fn restore(
     db: &Database,
     archive: &dyn Archive,
-    manifests: &mut BTreeMap<u32, ObjectKey>,
+    held: &mut BTreeMap<String, u64>,
     now: Timestamp,
     report: &mut Report,
 ) -> Result<(), RebuildError> {
     let mut newest: Option<Manifest> = None;
     let mut stored: Vec<StoredManifest> = Vec::new();
-    for (n, key) in std::mem::take(manifests).into_iter().rev() {
+    let held = std::mem::take(held);
+    let manifests: BTreeMap<u32, ObjectKey> = held
+        .keys()
+        .filter_map(|key| Some((manifest_number(key)?, ObjectKey::stored(key.as_str()))))
+        .collect();
+    for (n, key) in manifests.into_iter().rev() {
         report.manifests += 1;
         let (manifest, proof) = match read(archive, &key).await {
             Ok(read) => read,
@@ -113,9 +118,50 @@ async fn restore(
     let Some(manifest) = newest else {
         return Ok(());
     };
-    db.insert_manifest(&manifest, &stored, now).await?;
-    report.recordings += 1;
+    match db.insert_manifest(&manifest, &stored, &held, now).await {
+        Ok(()) => report.recordings += 1,
+        Err(error) if error.is_unavailable() => return Err(error.into()),
+        // One recording that does not fit must not keep the others out of the index.
+        Err(error) => report.findings.push(Finding {
+            code: "not_restored",
+            key: manifest.folder.clone(),
+            what: error.to_string(),
+        }),
+    }
+    report.findings.extend(missing(&manifest, &held));
     Ok(())
+}
+
+/// What the manifest names and the archive does not hold as it says. That something lies there with the
+/// right length is no proof of its bytes; reading all of it is the fixity check's work.
+fn missing(manifest: &Manifest, held: &BTreeMap<String, u64>) -> Vec<Finding> {
+    let expected = manifest
+        .objects
+        .iter()
+        .filter(|o| !is_leftover(o, manifest, held));
+    let finding = |code, key: &ObjectKey, what| Finding {
+        code,
+        key: key.to_string(),
+        what,
+    };
+    expected
+        .filter_map(|object| match held.get(object.key.as_str()) {
+            None => Some(finding(
+                "object_missing",
+                &object.key,
+                format!(
+                    "the manifest names this {}, it is not there",
+                    object.role.as_str()
+                ),
+            )),
+            Some(bytes) if *bytes != object.bytes => Some(finding(
+                "object_size",
+                &object.key,
+                format!("{bytes} bytes where the manifest says {}", object.bytes),
+            )),
+            Some(_) => None,
+        })
+        .collect()
 }
 
 async fn read(archive: &dyn Archive, key: &ObjectKey) -> Result<(Manifest, ArchiveProof), String> {

@@ -1,7 +1,7 @@
 //! Walks one recording under one lease: resolve, fetch, inspect, store, index, then transcode.
 //!
 //! Each stage hands on or gives a verdict; only this file turns verdicts into a settled row. A crash
-//! anywhere costs at most one download.
+//! anywhere costs at most one download, and none once the row says `staged`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::domain::recording::{State, reason};
 use crate::providers::contract::Provider;
 use crate::spool::Scratch;
 
-use super::handoff::{Tools, Verdict, capped};
+use super::handoff::{Inspected, Tools, Verdict, Wait, capped};
 use super::{fetch, index, inspect, playlist, put, resolve, second_look, store, transcode};
 
 /// How long a claim holds without a heartbeat.
@@ -27,6 +27,8 @@ const HEARTBEAT: Duration = Duration::from_secs(20);
 const TRIES: u32 = 5;
 /// A quarantined recording is still tried once a day until the vendor's time is over.
 const QUARANTINE_AGAIN: Duration = Duration::from_secs(24 * 3600);
+/// How long past the vendor's time a machine that keeps a file may stay away before it counts as gone too.
+const HELD_ELSEWHERE_MS: i64 = 7 * 24 * 3600 * 1000;
 /// Decoder faults and lapses before the access copy is given up.
 const ACCESS_TRIES: u32 = 3;
 
@@ -123,7 +125,43 @@ async fn walk(tools: &Tools, leased: Leased) -> Result<(), Verdict> {
             }
             derive(tools, &lease, scratch).await
         }
-        Err(verdict) => settle(tools, &lease, verdict).await,
+        Err(verdict) => {
+            let now = tools.clock.now();
+            let verdict = if waits_elsewhere(row, now) {
+                kept_elsewhere(verdict)
+            } else {
+                verdict
+            };
+            settle(tools, &lease, verdict).await
+        }
+    }
+}
+
+/// Another machine may hold its file in the spool: whoever handed it back for want of the archive kept it.
+fn waits_elsewhere(row: &RecordingRow, now: Timestamp) -> bool {
+    row.state == State::Staged
+        && row.reason.as_deref() == Some(reason::ARCHIVE_UNAVAILABLE)
+        && now.since_ms(row.deadline_at) < HELD_ELSEWHERE_MS
+}
+
+/// What the vendor does not give (any more) is not lost while a file of it waits for the archive.
+fn kept_elsewhere(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::LeaseLost | Verdict::Quarantine { .. } => verdict,
+        Verdict::Later {
+            reason: reason::ARCHIVE_CONFLICT,
+            ..
+        } => verdict,
+        Verdict::Later { wait, .. } => Verdict::Later {
+            reason: reason::ARCHIVE_UNAVAILABLE,
+            wait,
+        },
+        Verdict::NotReady { .. } | Verdict::BadBytes { .. } | Verdict::Gone { .. } => {
+            Verdict::Later {
+                reason: reason::ARCHIVE_UNAVAILABLE,
+                wait: Wait::Backoff,
+            }
+        }
     }
 }
 
@@ -135,13 +173,50 @@ async fn bring_in(
     provider: &Arc<dyn Provider>,
 ) -> Result<Option<Scratch>, Verdict> {
     let row = &leased.loaded.row;
-    if row.state == State::Staged
-        && let Some(proofs) = store::adopt(tools, row, &leased.loaded.objects).await?
-    {
-        stage(row, "index");
-        index::index(tools, lease, &proofs, &row.notes, tools.clock.now()).await?;
-        return Ok(None);
+    let objects = &leased.loaded.objects;
+    let kept = store::take_up(tools, row, objects).await?;
+    if row.state == State::Staged {
+        match store::adopt(tools, row, objects).await {
+            Ok(Some(proofs)) => {
+                stage(row, "index");
+                index::index(tools, lease, &proofs, &row.notes, tools.clock.now()).await?;
+                return Ok(kept.map(|inspected| {
+                    let mut scratch = inspected.scratch;
+                    scratch.release();
+                    scratch
+                }));
+            }
+            Ok(None) => {}
+            // The archive is away, the file is not here and its address dies: fetch it while it lives.
+            Err(Verdict::Later { reason, .. })
+                if reason == reason::ARCHIVE_UNAVAILABLE
+                    && kept.is_none()
+                    && !row.link_renewable => {}
+            Err(verdict) => return Err(verdict),
+        }
     }
+    let mut inspected = match kept {
+        Some(inspected) => inspected,
+        None => bring_here(tools, lease, row, provider).await?,
+    };
+    stage(row, "store");
+    let proofs = store::store(tools, lease, row, &mut inspected, tools.clock.now()).await?;
+    stage(row, "index");
+    index::index(tools, lease, &proofs, &inspected.notes, tools.clock.now()).await?;
+    inspected.scratch.release();
+    Ok(match inspected.beside {
+        None => Some(inspected.scratch),
+        Some(beside) => Some(beside.joined).filter(|_| beside.plays),
+    })
+}
+
+/// From the vendor into the spool, judged.
+async fn bring_here(
+    tools: &Tools,
+    lease: &Lease,
+    row: &RecordingRow,
+    provider: &Arc<dyn Provider>,
+) -> Result<Inspected, Verdict> {
     stage(row, "resolve");
     let now = tools.clock.now();
     let address = resolve::resolve(provider.as_ref(), row, now).await?;
@@ -181,14 +256,7 @@ async fn bring_in(
         .db
         .set_notes(lease, &inspected.notes, tools.clock.now())
         .await?;
-    stage(row, "store");
-    let proofs = store::store(tools, lease, row, &inspected, tools.clock.now()).await?;
-    stage(row, "index");
-    index::index(tools, lease, &proofs, &inspected.notes, tools.clock.now()).await?;
-    Ok(match inspected.beside {
-        None => Some(inspected.scratch),
-        Some(beside) => Some(beside.joined).filter(|_| beside.plays),
-    })
+    Ok(inspected)
 }
 
 /// Access copy, waveform and the manifest that names them.

@@ -13,6 +13,7 @@ pub mod index;
 pub mod ingest;
 pub mod inspect;
 pub mod intake;
+pub mod kept;
 pub mod playlist;
 pub mod put;
 pub mod resolve;

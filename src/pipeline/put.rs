@@ -91,10 +91,24 @@ pub async fn tidy_planned(
                     ArchiveErrorKind::NotFound | ArchiveErrorKind::Mismatch
                 ) =>
             {
+                if is_only_original(object, objects) {
+                    tracing::error!(recording = %lease.recording_id, key = %object.key, "the original is not in the archive");
+                    continue;
+                }
                 tools.db.drop_object(lease, &object.key, now).await?;
             }
             Err(error) => return Err(error.into()),
         }
     }
     Ok(())
+}
+
+/// An archived recording never forgets what its original was, whatever has become of it.
+fn is_only_original(object: &ObjectRow, objects: &[ObjectRow]) -> bool {
+    let any_verified = |role| {
+        let mut of_role = objects.iter().filter(|other| other.role == role);
+        of_role.any(|other| other.verified_at.is_some())
+    };
+    // Before the first manifest it is a plan among others.
+    object.role == Role::Original && any_verified(Role::Manifest) && !any_verified(Role::Original)
 }

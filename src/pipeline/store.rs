@@ -6,7 +6,6 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
@@ -20,8 +19,7 @@ use crate::domain::keys::{Folder, ObjectKey};
 use crate::domain::pieces::Pieces;
 use crate::domain::proof::ArchiveProof;
 use crate::domain::recording::{Role, reason};
-use crate::domain::retry::{RetryAdvice, backoff};
-use crate::spool::Scratch;
+use crate::spool::{Kept, Scratch};
 
 use super::handoff::{Held, Inspected, Tools, Verdict};
 
@@ -77,17 +75,47 @@ async fn there(
     }
 }
 
-/// How long a file may wait in the spool for the archive: where its address dies for good, and where the
-/// vendor gives another one.
-const MOST_PATIENCE: Duration = Duration::from_secs(48 * 3600);
-const LEAST_PATIENCE: Duration = Duration::from_secs(300);
+/// The file of a planned original that an earlier lease left in this machine's spool: the archive did not
+/// take it then, or the process ended. No new download.
+pub async fn take_up(
+    tools: &Tools,
+    row: &RecordingRow,
+    objects: &[ObjectRow],
+) -> Result<Option<Inspected>, Verdict> {
+    for original in objects.iter().rev() {
+        if original.role != Role::Original || original.verified_at.is_some() {
+            continue;
+        }
+        let fingerprint = original.fingerprint();
+        let scratch = match tools
+            .spool
+            .take_kept(row.recording_id, &fingerprint)
+            .await?
+        {
+            Kept::Nothing => continue,
+            // Of a process that is stopping, or has lost its lease and does not know yet.
+            Kept::Held => return Err(Verdict::later(reason::ARCHIVE_UNAVAILABLE)),
+            Kept::Taken(scratch) => scratch,
+        };
+        tracing::info!(recording = %row.recording_id, "original found in the spool, no new download");
+        return Ok(Some(Inspected {
+            scratch,
+            fingerprint,
+            ext: original.key.extension().to_owned(),
+            mime: original.mime.clone(),
+            notes: row.notes.clone(),
+            beside: None,
+        }));
+    }
+    Ok(None)
+}
 
-/// Stages the row, puts the original (of a playlist: all its files) and reads each back.
+/// Stages the row, keeps the file for it, puts the original (of a playlist: all its files) and reads each back.
 pub async fn store(
     tools: &Tools,
     lease: &Lease,
     row: &RecordingRow,
-    inspected: &Inspected,
+    inspected: &mut Inspected,
     now: Timestamp,
 ) -> Result<Vec<ArchiveProof>, Verdict> {
     let folder = match &row.folder {
@@ -113,33 +141,38 @@ pub async fn store(
         .stage_all(lease, &folder, rows.collect(), now)
         .await?;
     fail::fail_point!("store.after_stage");
-    // The file is in our hands, the vendor may not give it again: while the archive is away it waits
-    // here, under a lease that is renewed, rather than being thrown away and fetched once more.
-    let patience = if row.clocks.link_until == Some(row.deadline_at) {
-        MOST_PATIENCE
-    } else {
-        LEAST_PATIENCE
-    };
-    let begun = std::time::Instant::now();
+    if inspected.beside.is_none() {
+        // The row names the hash, so from here the file need not be fetched again: whatever ends this
+        // lease, the next one on this machine goes on with it. The hand is free meanwhile for what dies
+        // sooner. A playlist's files are fetched again instead.
+        let fingerprint = inspected.fingerprint;
+        inspected.scratch.secure(&fingerprint).await?;
+        fail::fail_point!("store.after_keep");
+    }
+    match put_all(tools, lease, &folder, inspected).await {
+        Ok(proofs) => Ok(proofs),
+        Err(verdict) => {
+            // What the vendor gives again makes room for what it does not.
+            if row.link_renewable && !tools.spool.has_plenty() {
+                inspected.scratch.release();
+            }
+            Err(verdict)
+        }
+    }
+}
+
+async fn put_all(
+    tools: &Tools,
+    lease: &Lease,
+    folder: &Folder,
+    inspected: &Inspected,
+) -> Result<Vec<ArchiveProof>, Verdict> {
+    let files = files_of(inspected);
     let mut proofs = Vec::with_capacity(files.len());
     for file in &files {
         let key = folder.original(&file.fingerprint.sha256, file.ext);
         let content = content(tools, lease, inspected, file).await?;
-        let mut failures = 0;
-        let proof = loop {
-            match put_and_prove(tools, &content, file, &key).await {
-                Ok(proof) => break proof,
-                Err(error)
-                    if error.advice() != RetryAdvice::Never && begun.elapsed() < patience =>
-                {
-                    tracing::warn!(recording = %row.recording_id, %error, "archive away, holding the file");
-                    tokio::time::sleep(backoff(failures, rand::random())).await;
-                    failures += 1;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        };
-        proofs.push(proof);
+        proofs.push(put_and_prove(tools, &content, file, &key).await?);
         if proofs.len() < files.len() {
             fail::fail_point!("store.between_files");
         }

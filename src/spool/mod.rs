@@ -1,10 +1,12 @@
 //! Local scratch: files in flight, their limit, and the journal of notices for when the database is away.
 //!
-//! What a newcomer gets wrong: nothing here is kept. A scratch file belongs to one lease and goes with it; a
-//! crash costs one download. The journal alone outlives a process, until its entries are in the database.
+//! What a newcomer gets wrong: a scratch file belongs to one lease and goes with it, until its recording's row
+//! names its hash; from then on it stays, over a stop or a crash, until the archive has it. The journal outlives
+//! a process as well, until its entries are in the database.
 
 mod error;
 pub mod journal;
+mod kept;
 mod scratch;
 mod settings;
 
@@ -12,14 +14,16 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 use uuid::Uuid;
 
+use crate::domain::digest::Fingerprint;
+
 pub use self::error::SpoolError;
-pub use self::scratch::{Derived, Scratch};
+pub use self::scratch::{Derived, Kept, Scratch};
 pub use self::settings::Settings;
 
 /// The folder for files in flight. Cheap to clone; all clones share one limit.
@@ -34,6 +38,16 @@ struct Inner {
     limit_bytes: u64,
     /// Promised to the scratch files of this process, written or not yet.
     reserved_bytes: AtomicU64,
+    /// On the disk in kept files, as last counted; held while such a file comes or goes.
+    kept_bytes: Mutex<u64>,
+}
+
+impl Inner {
+    fn kept(&self) -> MutexGuard<'_, u64> {
+        self.kept_bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How full the spool is.
@@ -74,6 +88,7 @@ impl Spool {
                     dir,
                     limit_bytes,
                     reserved_bytes: AtomicU64::new(0),
+                    kept_bytes: Mutex::new(0),
                 }),
             })
         })
@@ -85,7 +100,8 @@ impl Spool {
     }
 
     /// A file for the bytes of one recording under one lease, with room for `expected_bytes` set aside
-    /// (0 = unknown). It grows beyond that while there is room. Dropping it removes the file.
+    /// (0 = unknown). It grows beyond that while there is room. Dropping it removes the file, unless
+    /// [`Scratch::secure`] gave it a lasting name.
     pub async fn scratch(
         &self,
         recording_id: Uuid,
@@ -93,6 +109,15 @@ impl Spool {
         expected_bytes: u64,
     ) -> Result<Scratch, SpoolError> {
         Scratch::create(self, recording_id, token, expected_bytes).await
+    }
+
+    /// The file with these bytes that an earlier lease left for the archive. Every byte is read.
+    pub async fn take_kept(
+        &self,
+        recording_id: Uuid,
+        told: &Fingerprint,
+    ) -> Result<Kept, SpoolError> {
+        Scratch::take(self, recording_id, told).await
     }
 
     /// An empty file for what is made from the recording by another process, which writes to its path.
@@ -168,19 +193,27 @@ impl Reservation {
     /// Afterwards at least `bytes` are set aside, or nothing has changed.
     fn grow_to(&mut self, bytes: u64) -> Result<(), SpoolError> {
         let more = bytes.saturating_sub(self.bytes);
+        if more == 0 {
+            return Ok(());
+        }
         let limit = self.inner.limit_bytes;
+        let kept = *self.inner.kept();
         let grown = self.inner.reserved_bytes.fetch_update(
             Ordering::Relaxed,
             Ordering::Relaxed,
-            |reserved| reserved.checked_add(more).filter(|sum| *sum <= limit),
+            |reserved| {
+                reserved
+                    .checked_add(more)
+                    .filter(|sum| sum.saturating_add(kept) <= limit)
+            },
         );
         match grown {
             Ok(_) => {
                 self.bytes += more;
                 Ok(())
             }
-            Err(reserved_bytes) => Err(SpoolError::Full {
-                reserved_bytes,
+            Err(reserved) => Err(SpoolError::Full {
+                reserved_bytes: reserved.saturating_add(kept),
                 asked_bytes: more,
                 limit_bytes: limit,
             }),

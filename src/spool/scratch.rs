@@ -4,12 +4,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, BufWriter};
 use uuid::Uuid;
 
-use super::{Reservation, Spool, SpoolError, blocking};
+use super::{Inner, Reservation, Spool, SpoolError, blocking, kept};
 use crate::domain::digest::{Fingerprint, Hasher};
 
 /// Collected before the disk is asked, so that small network reads do not each cost a thread switch.
@@ -20,10 +21,20 @@ const GROWTH_BYTES: u64 = 1 << 20;
 /// The bytes of one recording on their way to the archive.
 #[derive(Debug)]
 pub struct Scratch {
+    recording_id: Uuid,
     named: Named,
     writer: BufWriter<tokio::fs::File>,
     hasher: HashState,
     reservation: Reservation,
+}
+
+/// What an earlier lease left in the spool.
+#[derive(Debug)]
+pub enum Kept {
+    Nothing,
+    /// It is there, and somebody on this machine still has it in hand.
+    Held,
+    Taken(Scratch),
 }
 
 /// Only so that `Debug` shows the count and no internals.
@@ -42,16 +53,82 @@ impl Scratch {
         token: i64,
         expected_bytes: u64,
     ) -> Result<Self, SpoolError> {
-        let reservation = Reservation::take(&spool.inner, expected_bytes)?;
-        let dir = spool.inner.dir.clone();
-        let (named, file) =
-            blocking(move || Named::create(&dir, recording_id, token, "part")).await?;
+        let inner = spool.inner.clone();
+        let (reservation, named, file) = blocking(move || {
+            kept::recount(&inner)?;
+            let reservation = Reservation::take(&inner, expected_bytes)?;
+            let (named, file) = Named::create(&inner.dir, recording_id, token, "part")?;
+            Ok((reservation, named, file))
+        })
+        .await?;
         Ok(Self {
+            recording_id,
             named,
             writer: BufWriter::with_capacity(BUFFER_BYTES, tokio::fs::File::from_std(file)),
             hasher: HashState(Hasher::new()),
             reservation,
         })
+    }
+
+    /// The file that an earlier lease left under this recording and hash, when it is what its name says.
+    pub(super) async fn take(
+        spool: &Spool,
+        recording_id: Uuid,
+        told: &Fingerprint,
+    ) -> Result<Kept, SpoolError> {
+        let (inner, told) = (spool.inner.clone(), *told);
+        let path = kept::path_of(&inner.dir, recording_id, &told.sha256);
+        let found = {
+            let (inner, path) = (inner.clone(), path.clone());
+            blocking(move || kept::take(&inner, &path, &told)).await?
+        };
+        let (file, hasher) = match found {
+            kept::Found::Nothing => return Ok(Kept::Nothing),
+            kept::Found::Held => return Ok(Kept::Held),
+            kept::Found::Whole(file, hasher) => (file, hasher),
+        };
+        Ok(Kept::Taken(Self {
+            recording_id,
+            named: Named {
+                path,
+                kept: Some(inner.clone()),
+                stays: true,
+                bytes: told.bytes,
+            },
+            writer: BufWriter::with_capacity(0, tokio::fs::File::from_std(file)),
+            hasher: HashState(hasher),
+            reservation: Reservation::take(&inner, 0)?,
+        }))
+    }
+
+    /// Gives the finished file a name that tells recording and hash, and lets it stay when it is dropped,
+    /// by a stop or a crash as well. Only for bytes whose hash the recording's row names: the next lease
+    /// on this machine takes them up from there.
+    pub async fn secure(&mut self, fingerprint: &Fingerprint) -> Result<(), SpoolError> {
+        if self.named.stays {
+            return Ok(());
+        }
+        let inner = self.reservation.inner.clone();
+        let to = kept::path_of(&inner.dir, self.recording_id, &fingerprint.sha256);
+        let (from, bytes) = (self.named.path.clone(), fingerprint.bytes);
+        {
+            let (inner, to) = (inner.clone(), to.clone());
+            blocking(move || kept::rename(&inner, &from, &to, bytes)).await?;
+        }
+        self.named = Named {
+            path: to,
+            kept: Some(inner.clone()),
+            stays: true,
+            bytes,
+        };
+        // From now on it counts as kept.
+        self.reservation = Reservation::take(&inner, 0)?;
+        Ok(())
+    }
+
+    /// The archive has it, or it can be had again: it goes with its owner.
+    pub fn release(&mut self) {
+        self.named.stays = false;
     }
 
     /// Complete only after [`Self::finish`].
@@ -144,10 +221,15 @@ impl Derived {
     }
 }
 
-/// A name in the spool, `{recording_id}.{token}.{extension}`, removed on drop.
+/// A name in the spool, `{recording_id}.{token}.{extension}` or that of a kept file; removed on drop
+/// unless it stays.
 #[derive(Debug)]
 struct Named {
     path: PathBuf,
+    /// Where its bytes are counted, for a kept file.
+    kept: Option<Arc<Inner>>,
+    stays: bool,
+    bytes: u64,
 }
 
 impl Named {
@@ -165,7 +247,15 @@ impl Named {
                 n => dir.join(format!("{recording_id}.{token}.{n}.{extension}")),
             };
             match create_locked(&path) {
-                Ok(Some(file)) => return Ok((Self { path }, file)),
+                Ok(Some(file)) => {
+                    let named = Self {
+                        path,
+                        kept: None,
+                        stays: false,
+                        bytes: 0,
+                    };
+                    return Ok((named, file));
+                }
                 Ok(None) => {}
                 Err(e) => return Err(SpoolError::io("making", &path, e)),
             }
@@ -176,8 +266,16 @@ impl Named {
 
 impl Drop for Named {
     fn drop(&mut self) {
+        if self.stays {
+            return;
+        }
         // What cannot be removed now is swept at the next start.
-        let _ = fs::remove_file(&self.path);
+        match &self.kept {
+            Some(inner) => kept::forget(inner, &self.path, self.bytes),
+            None => {
+                let _ = fs::remove_file(&self.path);
+            }
+        }
     }
 }
 

@@ -148,3 +148,47 @@ fn the_settings_have_the_promised_defaults() {
     );
     assert!(serde_json::from_str::<Settings>(r#"{"limits": "1GiB"}"#).is_err());
 }
+
+#[tokio::test]
+async fn a_secured_file_outlives_its_lease_and_counts_against_the_limit() {
+    let (_dir, spool) = spool(1000).await;
+    let mut scratch = spool.scratch(ID, 3, 0).await.unwrap();
+    scratch.write(&[7; 700]).await.unwrap();
+    let whole = scratch.finish().await.unwrap();
+    scratch.secure(&whole).await.unwrap();
+    assert_eq!(spool.reserved_bytes(), 0);
+    let held = spool.take_kept(ID, &whole).await.unwrap();
+    assert!(matches!(held, Kept::Held), "{held:?}");
+    drop(scratch);
+    assert_eq!(spool.kept().await.unwrap(), [(ID, whole.sha256)]);
+    // No sweep of leases takes it, and nothing is written over the limit because of it.
+    assert_eq!(spool.sweep(|_, _| false).await.unwrap(), Swept::default());
+    assert!(!spool.has_plenty());
+    assert!(matches!(
+        spool.scratch(ID, 4, 400).await,
+        Err(SpoolError::Full { .. })
+    ));
+    let Kept::Taken(mut scratch) = spool.take_kept(ID, &whole).await.unwrap() else {
+        panic!("not taken");
+    };
+    assert_eq!(spool.drop_kept(ID, &whole.sha256).await.unwrap(), None);
+    assert_eq!(fs::read(scratch.path()).unwrap(), [7; 700]);
+    scratch.release();
+    drop(scratch);
+    assert_eq!(spool.usage().await.unwrap().used_bytes, 0);
+    spool.scratch(ID, 4, 400).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_kept_file_that_is_not_what_its_name_says_is_no_use() {
+    let (_dir, spool) = spool(1 << 20).await;
+    let mut scratch = spool.scratch(ID, 3, 0).await.unwrap();
+    scratch.write(b"abc").await.unwrap();
+    let whole = scratch.finish().await.unwrap();
+    scratch.secure(&whole).await.unwrap();
+    fs::write(scratch.path(), b"abd").unwrap();
+    drop(scratch);
+    let taken = spool.take_kept(ID, &whole).await.unwrap();
+    assert!(matches!(taken, Kept::Nothing), "{taken:?}");
+    assert_eq!(spool.kept().await.unwrap(), []);
+}

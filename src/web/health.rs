@@ -4,6 +4,7 @@
 //! part is away and nothing else, and asking often costs the parts nothing.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -92,9 +93,13 @@ async fn parts(state: &WebState) -> Parts {
         }),
         part("storage", async {
             let asked = state.archive.head(&ObjectKey::marker()).await;
-            asked.map(|_| ()).map_err(|error| error.to_string())
+            asked.map_err(|error| error.to_string())?;
+            match state.archive.folder() {
+                Some(folder) => takes_files(folder).await,
+                None => Ok(()),
+            }
         }),
-        part("spool", spool(state)),
+        part("spool", takes_files(state.spool.dir())),
     );
     let ready = [database, storage, spool] == [Part::Ok; 3];
     let parts = Parts {
@@ -117,15 +122,19 @@ async fn part(name: &str, asked: impl Future<Output = Result<(), String>>) -> Pa
     Part::Away
 }
 
+/// Less than this is full: what is written next does not fit any more.
+const LEAST_FREE_BYTES: u64 = 64 << 10;
+
 /// The folder is there, may be written to, and its disk has room.
-async fn spool(state: &WebState) -> Result<(), String> {
-    let dir = state.spool.dir().to_owned();
+async fn takes_files(dir: &Path) -> Result<(), String> {
+    let dir = dir.to_owned();
     let looked = tokio::task::spawn_blocking(move || {
         rustix::fs::access(&dir, Access::WRITE_OK | Access::EXEC_OK)?;
-        Ok::<_, rustix::io::Errno>(rustix::fs::statvfs(&dir)?.f_bavail)
+        let disk = rustix::fs::statvfs(&dir)?;
+        Ok::<_, rustix::io::Errno>(disk.f_bavail.saturating_mul(disk.f_frsize))
     });
     match looked.await {
-        Ok(Ok(0)) => Err("the disk is full".to_owned()),
+        Ok(Ok(free)) if free < LEAST_FREE_BYTES => Err("the disk is full".to_owned()),
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(error) => Err(error.to_string()),

@@ -15,6 +15,7 @@ use crate::pipeline::faults::Faults;
 use crate::pipeline::handoff::Tools;
 use crate::pipeline::inbox;
 use crate::pipeline::intake::Intake;
+use crate::pipeline::kept;
 
 use super::instance::Instance;
 use super::lease_loop;
@@ -23,6 +24,7 @@ use super::settings::Settings;
 
 const CLOCK_EVERY: Duration = Duration::from_secs(60);
 const JOURNAL_EVERY: Duration = Duration::from_secs(2);
+const KEPT_EVERY: Duration = Duration::from_secs(600);
 const INBOX_IDLE: Duration = Duration::from_millis(500);
 
 /// Runs all loops until `stop` and returns when they have ended.
@@ -67,6 +69,8 @@ pub async fn run(
         stop.clone(),
     );
     tracker.spawn(guard("lease loop", tokio::spawn(leases)));
+    let tidying = tidy_kept(tools.clone(), stop.clone());
+    tracker.spawn(guard("kept files", tokio::spawn(tidying)));
     let (db, clock, ticking) = (tools.db.clone(), tools.clock.clone(), stop.clone());
     tracker.spawn(async move {
         if let Err(error) = schedule::run(db, clock, name, chores, ticking).await {
@@ -79,7 +83,7 @@ pub async fn run(
 
 /// A loop that ends before its time ends the process: half a service that answers is worse than none,
 /// and whoever supervises us starts a whole one again.
-async fn guarded(name: &'static str, work: JoinHandle<()>, stop: CancellationToken) {
+pub async fn guarded(name: &'static str, work: JoinHandle<()>, stop: CancellationToken) {
     let ended = work.await;
     if ended.is_err() || !stop.is_cancelled() {
         tracing::error!(name, "a loop ended before its time, stopping");
@@ -113,6 +117,17 @@ async fn read_inbox(
             () = arrivals.notified() => {}
             () = stop.cancelled() => {}
         }
+    }
+}
+
+/// This machine's spool is for this machine to tidy, so it is no chore that one process does for all.
+async fn tidy_kept(tools: Tools, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(KEPT_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+        kept::sweep(&tools.db, &tools.spool).await;
     }
 }
 

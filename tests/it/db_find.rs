@@ -425,11 +425,16 @@ fn manifests_give_back_equal_rows_in_an_empty_database() {
             proof,
         };
 
+        let held = manifest
+            .objects
+            .iter()
+            .map(|object| (object.key.to_string(), object.bytes))
+            .collect();
         let empty = sqlite(Some(true)).await;
         for _ in 0..2 {
             empty
                 .db
-                .insert_manifest(&manifest, std::slice::from_ref(&stored), at(90))
+                .insert_manifest(&manifest, std::slice::from_ref(&stored), &held, at(90))
                 .await
                 .unwrap();
         }
@@ -459,6 +464,62 @@ fn manifests_give_back_equal_rows_in_an_empty_database() {
             [Target::Recording(id)]
         );
         assert_eq!(empty.db.resolve_id("group:g").await.unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn manifests_from_before_and_after_two_calls_were_joined_give_one_call_in_any_order() {
+    on_both(async |house| {
+        let mut manifests = Vec::new();
+        for (n, name) in [(1, "a"), (2, "b")] {
+            house
+                .tell(
+                    &reading(vec![call(name, at(0))], vec![announced(name, None)]),
+                    &feiyu(),
+                    at(n),
+                )
+                .await;
+            let leased = house.claim(at(n), 1).await.remove(0);
+            house.archive(&leased, name.as_bytes(), at(n)).await;
+            house
+                .db
+                .settle(&leased.lease, Settle::AccessDone, at(n))
+                .await
+                .unwrap();
+            let loaded = house.db.load(leased.lease.recording_id).await.unwrap();
+            manifests.push(manifest_of(&loaded));
+        }
+        let first = manifests[0].call.call_id;
+        assert!(first < manifests[1].call.call_id);
+        // A late CDR joined them; only the first recording's manifest tells of it.
+        manifests[0].call.facts.aliases.push("b".into());
+        for order in [[0, 1], [1, 0]] {
+            let empty = sqlite(Some(true)).await;
+            for i in order {
+                let manifest = &manifests[i];
+                let held = manifest
+                    .objects
+                    .iter()
+                    .map(|object| (object.key.to_string(), object.bytes))
+                    .collect();
+                empty
+                    .db
+                    .insert_manifest(manifest, &[], &held, at(90))
+                    .await
+                    .unwrap();
+            }
+            let views = empty
+                .db
+                .recordings_of_call("feiyu-main", "a")
+                .await
+                .unwrap();
+            assert_eq!(views.len(), 2, "{order:?}");
+            for manifest in &manifests {
+                let id = manifest.recording.recording_id;
+                assert_eq!(empty.db.load(id).await.unwrap().row.call_id, first);
+            }
+            assert_eq!(empty.db.count_not_rebuilt().await.unwrap(), 0);
+        }
     });
 }
 

@@ -10,7 +10,7 @@ use callvault::domain::secret::Secret;
 use callvault::domain::view::RecordingView;
 use callvault::simulator::{LedgerLine, Mishaps, Options, Profile, VendorKind};
 
-use crate::support::house::TestHouse;
+use crate::support::house::{TestHouse, stored_keys};
 use crate::support::{postgres, s3};
 
 const SPEED: f64 = 1800.0;
@@ -333,9 +333,47 @@ async fn a_rebuild_from_the_archive_gives_equal_rows() {
         assert_eq!(before, after, "{table}");
         assert!(!before.is_empty() || table == "call_leg");
     }
+    // A run that was stopped is simply run again.
+    let again = callvault::jobs::rebuild::rebuild(&rebuilt, archive.as_ref(), now, |_| {})
+        .await
+        .unwrap();
+    assert_eq!(again.recordings, report.recordings);
+    an_object_that_is_gone_is_found_missing(&house).await;
     house.stop().await;
     house.start().await;
     house.finish().await;
+}
+
+async fn an_object_that_is_gone_is_found_missing(house: &TestHouse) {
+    let archive = house.house().archive.clone();
+    let keys = stored_keys(archive.as_ref()).await;
+    let gone = keys.iter().find(|key| key.contains("/original-")).unwrap();
+    let path = house.path().join("archive").join(gone);
+    let aside = house.path().join("aside");
+    std::fs::rename(&path, &aside).unwrap();
+    let settings = Settings {
+        url: Secret::new("sqlite://missing.db"),
+        auto_migrate: Some(true),
+    };
+    let clock = house.house().clock.clone();
+    let now = clock.now();
+    let db = callvault::db::Database::connect(&settings, house.path(), clock)
+        .await
+        .unwrap();
+    let report = callvault::jobs::rebuild::rebuild(&db, archive.as_ref(), now, |_| {})
+        .await
+        .unwrap();
+    let found: Vec<_> = report.findings.iter().map(|f| (f.code, &f.key)).collect();
+    assert_eq!(found, [("object_missing", gone)]);
+    // A row that says it was verified would be a lie.
+    let rows = rows_of(&house.path().join("missing.db"), "archive_object").await;
+    let unverified: Vec<_> = rows
+        .iter()
+        .filter(|row| row.contains("verified_at_ms=NULL"))
+        .collect();
+    assert_eq!(unverified.len(), 1, "{unverified:?}");
+    assert!(unverified[0].contains(gone.as_str()));
+    std::fs::rename(&aside, &path).unwrap();
 }
 
 /// Columns that say how far work is, and what only notices know: a rebuild starts them anew.

@@ -3,6 +3,7 @@
 //! Failure: a recording of the source that keeps 30 days is lost, or a later deadline is served before an
 //! earlier one. Not a failure: how often the vendor was asked meanwhile.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use callvault::pipeline::handoff::Tools;
 use callvault::pipeline::inbox;
 use callvault::pipeline::ingest::{LEASE, ingest};
 use callvault::pipeline::intake::Intake;
+use callvault::pipeline::kept;
 use callvault::providers::contract::{Capabilities, Provider, ProviderErrorKind, Told};
 use callvault::providers::http::GuardedClient;
 use callvault::providers::sources::Sources;
@@ -31,11 +33,13 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::{DAY, MINUTE, START};
-use crate::support::house::program;
+use crate::support::disk::SmallDisk;
+use crate::support::house::{TestHouse, program};
+use crate::support::http;
 use crate::support::shelf::{Mood, Shelf};
 
 struct Site {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     clock: Arc<ManualClock>,
     tools: Tools,
     intake: Intake,
@@ -43,7 +47,7 @@ struct Site {
     fetched: Arc<Mutex<Vec<String>>>,
 }
 
-async fn served(State(fetched): State<Arc<Mutex<Vec<String>>>>, uri: http::Uri) -> Vec<u8> {
+async fn served(State(fetched): State<Arc<Mutex<Vec<String>>>>, uri: axum::http::Uri) -> Vec<u8> {
     let call = uri.path().trim_start_matches('/').to_owned();
     fetched.lock().unwrap().push(call);
     include_bytes!("../fixtures/audio/pcm-s16-8k-mono.wav").to_vec()
@@ -52,6 +56,16 @@ async fn served(State(fetched): State<Arc<Mutex<Vec<String>>>>, uri: http::Uri) 
 impl Site {
     async fn open(names: [(&str, &str); 2]) -> (Self, Vec<Arc<Shelf>>) {
         let dir = tempfile::tempdir().unwrap();
+        let archive = dir.path().join("archive");
+        Self::open_on(dir, &archive, names, true).await
+    }
+
+    async fn open_on<const N: usize>(
+        dir: tempfile::TempDir,
+        archive: &Path,
+        names: [(&str, &str); N],
+        link_renewable: bool,
+    ) -> (Self, Vec<Arc<Shelf>>) {
         let clock = ManualClock::at(Timestamp::parse(START).unwrap());
         let fetched: Arc<Mutex<Vec<String>>> = Arc::default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -65,7 +79,7 @@ impl Site {
                      allow_hosts = [\"{address}\"]\nhttp_links = \"allow\""
                 );
                 let can = Capabilities {
-                    link_renewable: true,
+                    link_renewable,
                     ..Capabilities::default()
                 };
                 let shelf = Shelf::named(name, &keys, can);
@@ -91,11 +105,7 @@ impl Site {
             .map(|shelf| shelf.clone() as Arc<dyn Provider>);
         let tools = Tools {
             db,
-            archive: Arc::new(
-                DiskArchive::open(&dir.path().join("archive"))
-                    .await
-                    .unwrap(),
-            ),
+            archive: Arc::new(DiskArchive::open(archive).await.unwrap()),
             spool,
             client: Arc::new(GuardedClient::new(clock.clone())),
             decoder: Arc::new(DecoderCrew::new(program(), 1, limits)),
@@ -104,7 +114,7 @@ impl Site {
             access: AccessSettings::default(),
         };
         let site = Self {
-            _dir: dir,
+            dir,
             clock,
             tools,
             intake,
@@ -241,4 +251,146 @@ async fn an_outage_of_29_days_loses_nothing_that_is_kept_for_30_and_says_what_it
             .all(|(code, source)| source != "long" || code == "source_quiet"),
         "{alarms:?}"
     );
+}
+
+/// Takes all the room of a small disk until it is dropped.
+struct Filler(std::path::PathBuf);
+
+impl Filler {
+    fn fill(disk: &SmallDisk) -> Self {
+        let path = disk.path().join("filler");
+        let mut file = std::fs::File::create(&path).unwrap();
+        assert!(std::io::Write::write_all(&mut file, &vec![7; 8 << 20]).is_err());
+        Self(path)
+    }
+}
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
+}
+
+impl Site {
+    /// Six recordings whose address dies, and an archive without room.
+    async fn full() -> Option<(Self, Arc<Shelf>, SmallDisk, Filler)> {
+        let disk = SmallDisk::mount("4m")?;
+        let dir = tempfile::tempdir().unwrap();
+        let (site, shelves) = Site::open_on(dir, disk.path(), [("dies", "30d")], false).await;
+        let filler = Filler::fill(&disk);
+        for n in 0..6 {
+            site.tell(&shelves[0], &format!("dies-{n}"), site.clock.now())
+                .await;
+        }
+        site.clock.set(site.clock.now().plus_ms(MINUTE));
+        site.work().await;
+        let shelf = shelves.into_iter().next()?;
+        Some((site, shelf, disk, filler))
+    }
+
+    async fn kept(&self) -> usize {
+        self.tools.spool.kept().await.unwrap().len()
+    }
+
+    /// What a stop and a start do to the spool.
+    async fn start_again(&mut self) {
+        self.tools.spool = Spool::open(&spool::Settings::default(), self.dir.path())
+            .await
+            .unwrap();
+        self.tools.spool.sweep(|_, _| false).await.unwrap();
+        kept::sweep(&self.tools.db, &self.tools.spool).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_archive_is_full_every_link_is_used_in_time_and_its_file_waits_for_room() {
+    let Some((mut site, shelf, _disk, filler)) = Site::full().await else {
+        return;
+    };
+    // One hand fetched them all; none of them holds it.
+    assert_eq!(site.fetched.lock().unwrap().len(), 6);
+    assert_eq!(site.states("dies").await, [("staged".to_owned(), 6)]);
+    let alarms = site.alarms().await;
+    assert!(
+        alarms.contains(&("archive_unavailable".to_owned(), "dies".to_owned())),
+        "{alarms:?}"
+    );
+    assert_eq!(site.kept().await, 6);
+    site.start_again().await;
+    assert_eq!(site.kept().await, 6);
+    // The vendor has nothing any more, long before there is room.
+    *shelf.address.lock().unwrap() = None;
+    site.clock.set(site.clock.now().plus_ms(40 * DAY));
+    site.work().await;
+    assert_eq!(site.states("dies").await, [("staged".to_owned(), 6)]);
+    drop(filler);
+    site.clock.set(site.clock.now().plus_ms(61 * MINUTE));
+    site.work().await;
+    assert_eq!(site.states("dies").await, [("archived".to_owned(), 6)]);
+    assert_eq!(site.fetched.lock().unwrap().len(), 6);
+    assert_eq!(site.kept().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_waits_on_another_machine_is_not_lost_when_the_vendor_has_nothing_any_more() {
+    let Some((site, shelf, _disk, filler)) = Site::full().await else {
+        return;
+    };
+    let elsewhere = tempfile::tempdir().unwrap();
+    let here = site.tools.spool.dir().to_owned();
+    let files = |from: &Path, to: &Path| {
+        for file in std::fs::read_dir(from).unwrap() {
+            let file = file.unwrap();
+            if file.path().extension().is_some_and(|e| e == "kept") {
+                std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+                std::fs::remove_file(file.path()).unwrap();
+            }
+        }
+    };
+    files(&here, elsewhere.path());
+    *shelf.address.lock().unwrap() = None;
+    shelf.set(Mood::Fails(ProviderErrorKind::Unreachable));
+    drop(filler);
+    site.clock.set(site.clock.now().plus_ms(31 * DAY));
+    site.work().await;
+    assert_eq!(site.states("dies").await, [("staged".to_owned(), 6)]);
+    // The machine comes back, with one file less.
+    let one = std::fs::read_dir(elsewhere.path()).unwrap().next();
+    std::fs::write(one.unwrap().unwrap().path(), b"not what its name says").unwrap();
+    files(elsewhere.path(), &here);
+    site.clock.set(site.clock.now().plus_ms(61 * MINUTE));
+    site.work().await;
+    assert_eq!(
+        site.states("dies").await,
+        [("archived".to_owned(), 5), ("staged".to_owned(), 1)]
+    );
+    // Nobody has it, for more than a week: now it is lost, and said to be.
+    site.clock.set(site.clock.now().plus_ms(9 * DAY));
+    site.work().await;
+    assert_eq!(
+        site.states("dies").await,
+        [("archived".to_owned(), 5), ("lost".to_owned(), 1)]
+    );
+    assert_eq!(site.kept().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_under_the_archive_is_no_ready_storage() {
+    let Some(disk) = SmallDisk::mount("4m") else {
+        return;
+    };
+    let archive = format!(
+        "[archive]\nkind = \"directory\"\npath = \"{}\"\n",
+        disk.path().display()
+    );
+    let house = TestHouse::open_on(Vec::new(), "sqlite://callvault.db", &archive).await;
+    let address = house.running.as_ref().unwrap().addresses.page().unwrap();
+    let to = address.trim_start_matches("http://").parse().unwrap();
+    let _filler = Filler::fill(&disk);
+    // An answer serves all who ask within two seconds.
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    let answer = http::get(to, "/readyz").await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.json()["storage"], "away");
+    assert_eq!(answer.json()["spool"], "ok");
 }
