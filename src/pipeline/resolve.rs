@@ -51,7 +51,7 @@ pub async fn resolve(
 
 /// The address we hold was refused at the last try, and another one can be asked for.
 fn was_refused(provider: &dyn Provider, row: &RecordingRow) -> bool {
-    row.reason.as_deref() == Some(reason::LINK_EXPIRED) && provider.capabilities().link_renewable
+    row.reason.as_deref() == Some(reason::LINK_EXPIRED) && row.link_renewable
 }
 
 /// Nobody talked and the file does not come within the vendor's `ready_deadline`: it was never made.
