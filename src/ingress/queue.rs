@@ -24,8 +24,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// After an empty draw that did not wait by itself; without it a queue without long polling would spin.
 const EMPTY: Duration = Duration::from_millis(500);
 const DATABASE_AWAY: Duration = Duration::from_secs(2);
-/// Between two tries at a queue that cannot be read: what waits there may hold addresses that die.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Between two tries at a queue that cannot be read. One that can be read is asked as often, by long polls; and
+/// what waits there may hold addresses that die.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 struct Loop {
     provider: Arc<dyn Provider>,
@@ -112,7 +113,7 @@ async fn draw(
                 match error.advice {
                     RetryAdvice::After(wait) => wait,
                     RetryAdvice::Backoff | RetryAdvice::Never => {
-                        backoff(failures, rand::random()).min(LONGEST_PAUSE)
+                        (backoff(failures, rand::random()) / 5).min(LONGEST_PAUSE)
                     }
                 }
             }

@@ -22,7 +22,7 @@ pub async fn resolve(
         provider_call_id: row.call.provider_call_id.clone(),
         provider_recording_id: row.provider_recording_id.clone(),
         handle: row.handle.clone(),
-        link: row.link.clone().filter(|_| !was_refused(provider, row)),
+        link: row.link.clone().filter(|_| !was_refused(row)),
         call_ended_at: row.call.ended_at,
         arrived_at: row.arrived_at,
     };
@@ -50,7 +50,7 @@ pub async fn resolve(
 }
 
 /// The address we hold was refused at the last try, and another one can be asked for.
-fn was_refused(provider: &dyn Provider, row: &RecordingRow) -> bool {
+fn was_refused(row: &RecordingRow) -> bool {
     row.reason.as_deref() == Some(reason::LINK_EXPIRED) && row.link_renewable
 }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callvault::domain::clock::{Clock, ManualClock, SharedClock, SystemClock};
-use callvault::providers::contract::{BuildContext, Drawn, Provider, ProviderErrorKind};
+use callvault::providers::contract::{
+    BuildContext, Drawn, Finding, Provider, ProviderErrorKind, Severity,
+};
 use callvault::providers::http::GuardedClient;
 use callvault::providers::registry;
 use callvault::providers::settings::CommonSettings;
@@ -211,7 +213,12 @@ async fn a_clock_that_is_an_hour_off_is_named() {
 async fn check_asks_for_a_token_for_each_queue_and_shows_no_secret() {
     let vendor = vendor(&["none"]).await;
     let fine = now_adapter(&vendor);
-    assert_eq!(fine.check().await, [], "{:#?}", vendor.config_block());
+    // The simulator repeats by the other door, so its types stand in both places; that is no fault.
+    let codes = |findings: &[Finding]| -> Vec<&'static str> {
+        let worse = findings.iter().filter(|f| f.severity != Severity::Info);
+        worse.map(|finding| finding.code).collect()
+    };
+    assert_eq!(codes(&fine.check().await), Vec::<&str>::new());
     assert_eq!(tokens_asked_for(&vendor), 2);
     for scheme in ["acs3", "hmac_sha1"] {
         let wrong = adapter(&vendor, Arc::new(SystemClock), |table| {
@@ -219,11 +226,11 @@ async fn check_asks_for_a_token_for_each_queue_and_shows_no_secret() {
             table.insert("access_key_secret".to_owned(), "quite-another".into());
         });
         let findings = wrong.check().await;
-        assert_eq!(findings.len(), 2);
-        for finding in &findings {
-            assert_eq!(finding.code, "credentials_refused");
-            assert!(finding.what.contains("SignatureDoesNotMatch"));
-        }
+        assert_eq!(codes(&findings), ["credentials_refused"; 2]);
+        let told = findings
+            .iter()
+            .filter(|f| f.what.contains("SignatureDoesNotMatch"));
+        assert_eq!(told.count(), 2, "{findings:#?}");
         let shown = format!("{findings:?} {wrong:?}");
         for secret in ["quite-another", "string to sign", "Signature=", "CAIS"] {
             assert!(!shown.contains(secret), "{secret} in {shown}");
@@ -231,7 +238,6 @@ async fn check_asks_for_a_token_for_each_queue_and_shows_no_secret() {
     }
     vendor.set_outage(true);
     let findings = fine.check().await;
-    assert!(findings.iter().all(|f| f.code == "provider_unreachable"));
-    assert_eq!(findings.len(), 2);
+    assert_eq!(codes(&findings), ["provider_unreachable"; 2]);
     vendor.stop().await;
 }

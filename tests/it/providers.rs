@@ -267,6 +267,17 @@ fn a_repeat_has_the_same_key_whenever_it_comes() {
     }
 }
 
+/// An element in an array of its own is the element.
+fn one_element(fields: &str) -> String {
+    match serde_json::from_str::<Value>(fields) {
+        Ok(Value::Array(elements)) if elements.len() == 1 => {
+            let bare = fields.trim().strip_prefix('[').unwrap();
+            bare.strip_suffix(']').unwrap().to_owned()
+        }
+        _ => fields.to_owned(),
+    }
+}
+
 #[test]
 fn different_messages_have_different_keys() {
     for provider in providers() {
@@ -275,7 +286,7 @@ fn different_messages_have_different_keys() {
         for sample in samples(provider.kind()) {
             // The same fields by another way are the same message.
             let fields = format!("{}{}", sample.query, String::from_utf8_lossy(&sample.body));
-            let same = fields.replace("%40", "@");
+            let same = one_element(&fields.replace("%40", "@"));
             if let Admission::Accept { dedup_key, .. } = provider.admit(&sample, NOW) {
                 let is_new = bodies.insert((sample.topic.clone(), same));
                 assert_eq!(keys.insert(dedup_key), is_new, "{sample:?}");

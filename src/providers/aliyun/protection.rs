@@ -183,7 +183,12 @@ impl Reader {
             provider_call_id: call.provider_call_id.clone(),
             // The vendor gives it no id; a call has one recording, and one of its ringing.
             aliases: vec![format!("{}|{which}", call.provider_call_id)],
-            part: Part::Unknown,
+            // What one side heard while it rang is not held against the length of the talk.
+            part: if which == RING {
+                Part::Party
+            } else {
+                Part::Unknown
+            },
             link_renewable: (self.can_ask && !handle.is_null()).then_some(true),
             handle,
             clocks: Clocks::default(),

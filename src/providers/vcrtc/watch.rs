@@ -238,7 +238,6 @@ fn drawn(told: &[Told]) -> Vec<Drawn> {
             receipt: told.dedup_key.clone(),
             hidden_for: None,
             told: told.clone(),
-            hidden_for: None,
         })
         .collect()
 }

@@ -9,6 +9,7 @@ mod gate;
 mod protection;
 mod queue;
 mod shelf;
+mod wording;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
