@@ -293,7 +293,7 @@ mod tests {
             assert_eq!(class(&bytes), SniffClass::Unknown);
         }
         // A playlist names sounds; silence in mu-law is no text.
-        assert_eq!(class(b"#EXTM3U\n#EXT-X-VERSION:3\n"), SniffClass::Unknown);
+        assert_eq!(class(b"#EXTM3U\n#EXT-X-VERSION:3\n"), SniffClass::Audio);
         assert_eq!(class(&[0xFF; 4096]), SniffClass::Unknown);
     }
 

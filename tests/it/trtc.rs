@@ -1,8 +1,7 @@
 //! TRTC from callback to ear: every shape of its files, playlists with everything that can be wrong with them, and
 //! rooms that are used again.
 //!
-//! Failure: anything archived twice, in part, or from where it must not come. Not a failure: how often something
-//! was tried.
+//! Failure: anything archived twice, in part, or from where it must not come. Not a failure: the number of tries.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

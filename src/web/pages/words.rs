@@ -61,6 +61,9 @@ fn words(code: &str) -> Option<&'static str> {
         note::TOO_LONG => "longer than an access copy may be",
         note::FETCHED_PLAIN_HTTP => "fetched without encryption",
         note::DURATION_DIFFERS => "its length differs from the call's",
+        note::DTMF => "keys were pressed",
+        note::MOSTLY_SILENT => "mostly silent",
+        note::HEADER_DIFFERS => "its header says otherwise than its sound",
         note::ENCRYPTED => "encrypted, and the key is not known",
         "html_instead_of_audio" | "xml_instead_of_audio" | "json_instead_of_audio" => {
             "a page came instead of a recording"

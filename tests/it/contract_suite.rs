@@ -1,0 +1,164 @@
+//! Every vendor that can be simulated, held to the same promises as far as its capabilities go: they are asked
+//! first. A vendor that joins `VendorKind::ALL` is played here without being named.
+//!
+//! Failure: a recording that could be had is archived twice, not at all or with other bytes, or one that no way
+//! leads to is made up. Not a failure: by which way it was heard of first, unless only one is open.
+
+use std::time::Duration;
+
+use callvault::providers::contract::Capabilities;
+use callvault::simulator::{Error, Options, Vendor, VendorKind};
+
+use crate::journeys::{all_as_planned, options};
+use crate::support::house::TestHouse;
+
+const SOURCE: &str = "suite";
+/// Every second, and never during a test.
+const OFTEN: &str = "* * * * * *";
+const NEVER: &str = "0 0 0 29 2 *";
+
+fn archive(poll: &str) -> String {
+    format!("[archive]\nkind = \"directory\"\npath = \"archive\"\n[schedule]\npoll = \"{poll}\"\n")
+}
+
+struct Played {
+    house: TestHouse,
+    kind: VendorKind,
+    can: Capabilities,
+    queues: usize,
+}
+
+/// A house with one vendor of this kind that plays one call for each of `only`.
+async fn house(kind: VendorKind, only: &[&str], announce: bool, poll: &str) -> Played {
+    let options = Options {
+        announce,
+        ..options(SOURCE, only)
+    };
+    let house = TestHouse::open_on(
+        vec![(kind, options)],
+        "sqlite://callvault.db",
+        &archive(poll),
+    )
+    .await;
+    let provider = house.house().sources.get(SOURCE).unwrap();
+    Played {
+        can: provider.capabilities(),
+        queues: provider.queues().len(),
+        house,
+        kind,
+    }
+}
+
+impl Played {
+    /// Recordings of the source that are archived.
+    async fn archived(&self) -> u64 {
+        let counted = self.house.house().db.count_by_source().await.unwrap();
+        let archived = counted.iter().find(|(_, state, _)| state == "archived");
+        archived.map_or(0, |(.., n)| *n)
+    }
+
+    async fn unannounced(&self) -> u64 {
+        self.house.house().db.found_by_sweep(SOURCE).await.unwrap()
+    }
+
+    /// Plays the calls and waits until each recording is archived exactly once.
+    async fn all_archived_once(&self) {
+        self.house.make_calls().await;
+        all_as_planned(&self.house).await;
+        let ledger = self.house.ledger();
+        let expected = ledger
+            .iter()
+            .filter(|line| line.expect == "archived")
+            .count();
+        assert!(expected > 0, "{:?} made nothing", self.kind);
+        assert_eq!(
+            self.archived().await,
+            expected as u64,
+            "{:?}: {ledger:#?}",
+            self.kind
+        );
+    }
+}
+
+/// Whether this vendor can have this mishap at all.
+async fn knows(kind: VendorKind, mishap: &str) -> bool {
+    let options = options(SOURCE, &[mishap]);
+    let clock = std::sync::Arc::new(callvault::domain::clock::SystemClock);
+    match Vendor::start(kind, options, clock).await {
+        Ok(vendor) => {
+            vendor.stop().await;
+            true
+        }
+        Err(Error::UnknownMishap(_)) => false,
+        Err(error) => panic!("{kind:?}: {error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_announced_is_archived_without_any_sweep() {
+    for &kind in VendorKind::ALL {
+        let played = house(kind, &["none", "none", "none"], true, NEVER).await;
+        played.all_archived_once().await;
+        assert_eq!(played.unannounced().await, 0, "{kind:?}");
+        played.house.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_announces_is_found_by_the_sweep_alone_and_the_meter_says_so() {
+    let mut listed = 0;
+    for &kind in VendorKind::ALL {
+        let played = house(kind, &["none", "none", "none", "none"], false, OFTEN).await;
+        if played.can.can_list || played.queues > 0 {
+            played.all_archived_once().await;
+            let found = played.unannounced().await;
+            if played.queues == 0 {
+                assert_eq!(found, played.archived().await, "{kind:?}");
+                listed += 1;
+            }
+            played.house.finish().await;
+        } else {
+            // No way leads to these recordings: nothing is made up, and nothing goes wrong.
+            played.house.make_calls().await;
+            assert!(!played.house.ledger().is_empty());
+            tokio::time::sleep(Duration::from_millis(2500)).await;
+            assert_eq!(played.archived().await, 0, "{kind:?}");
+            assert_eq!(played.unannounced().await, 0, "{kind:?}");
+            played.house.finish().await;
+        }
+    }
+    assert!(listed > 0, "no vendor was listed: the suite proves nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn announced_and_swept_at_once_is_archived_once() {
+    for &kind in VendorKind::ALL {
+        let played = house(kind, &["none", "none", "none"], true, OFTEN).await;
+        played.all_archived_once().await;
+        played.house.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_twice_late_or_out_of_order_ends_alike() {
+    let mut played_any = 0;
+    for &kind in VendorKind::ALL {
+        let mut only = Vec::new();
+        for mishap in ["twice", "late", "out_of_order"] {
+            if knows(kind, mishap).await {
+                only.push(mishap);
+            }
+        }
+        if only.is_empty() {
+            continue;
+        }
+        // Once by notices alone, and once with the sweep in between.
+        for poll in [NEVER, OFTEN] {
+            let played = house(kind, &only, true, poll).await;
+            played.all_archived_once().await;
+            played.house.finish().await;
+        }
+        played_any += 1;
+    }
+    assert!(played_any > 1);
+}
