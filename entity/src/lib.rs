@@ -15,6 +15,7 @@ pub mod notice;
 pub mod notice_link;
 pub mod pace;
 pub mod provider_delete;
+pub mod party;
 pub mod recording;
 pub mod recording_alias;
 pub mod recording_event;

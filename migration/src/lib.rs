@@ -14,6 +14,8 @@ mod m0007_sweep;
 mod m0008_asking;
 mod m0009_alarms;
 mod m0010_provider_delete;
+mod m0011_party;
+mod m0012_notice_order;
 
 use sea_orm_migration::MigrationTrait;
 pub use sea_orm_migration::MigratorTrait;
@@ -35,6 +37,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0008_asking::Step),
             Box::new(m0009_alarms::Step),
             Box::new(m0010_provider_delete::Step),
+            Box::new(m0011_party::Step),
+            Box::new(m0012_notice_order::Step),
         ]
     }
 }

@@ -6,6 +6,7 @@ mod audio;
 mod check;
 mod demo;
 mod find;
+mod import;
 mod out;
 mod run;
 mod simulate;
@@ -81,6 +82,8 @@ pub enum Command {
     Get(find::Get),
     /// One polling pass now: lists what the vendors have, asks for what is missing
     Sync(sync::Sync),
+    /// Call facts from elsewhere: numbers, names, agents, ids; and party directories
+    Import(import::Import),
     /// Queues, oldest work, least slack, counters, alarms
     Status,
     /// Another go for quarantined or waiting recordings
@@ -142,6 +145,7 @@ async fn dispatch(cli: Cli, out: &Out) -> Result<u8, Failure> {
         Command::Show(show) => show.run(global, out).await,
         Command::Get(get) => get.run(global, out).await,
         Command::Sync(sync) => sync.run(global, out).await,
+        Command::Import(import) => import.run(global, out).await,
         Command::Status => status::run(global, out).await,
         Command::Retry(retry) => retry.run(global, out).await,
         Command::Rebuild(rebuild) => rebuild.run(global, out).await,

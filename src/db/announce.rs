@@ -9,13 +9,13 @@ use crate::domain::clock::Timestamp;
 use crate::domain::deadlines::WorkClass;
 use crate::domain::ids::new_id;
 use crate::domain::notice::Door;
-use crate::domain::reading::Announced;
+use crate::domain::reading::{Announced, PLACEHOLDER};
 use crate::domain::recording::{Event, Part, State};
 
 use super::calls::Merged;
 use super::connect::for_update;
 use super::error::DbError;
-use super::names::{PLACEHOLDER, is_placeholder, names, names_of, write_names};
+use super::names::{is_placeholder, names, names_of, write_names};
 use super::objects::{record, step};
 use super::readings::{Context, link};
 use super::rows;

@@ -11,6 +11,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::ids::new_id;
 
 use super::connect::for_update;
+use super::directory;
 use super::error::DbError;
 use super::objects::legs_of;
 use super::rows;
@@ -52,6 +53,7 @@ pub(super) async fn merge(
     let Some((first, others)) = found.split_first() else {
         return insert(txn, origin, told).await;
     };
+    let mut told = told.clone();
     let mut legs = legs_of(txn, &found.iter().map(|c| c.call_id).collect::<Vec<_>>()).await?;
     let mut legs = |id: &Uuid| legs.remove(id).unwrap_or_default();
     let before = rows::call_facts(&first.facts, legs(&first.call_id))?;
@@ -64,7 +66,9 @@ pub(super) async fn merge(
         arrived = arrived.min(other.arrived_at_ms);
         join(txn, first.call_id, other.call_id).await?;
     }
-    combine(&mut facts, told);
+    // Both sides before they meet: a party with its name and the same one without would be two.
+    directory::fill(txn, origin.source, [&mut facts, &mut told]).await?;
+    combine(&mut facts, &told);
     let facts_changed = facts != before;
     let merged = Merged {
         call_id: first.call_id,
@@ -112,6 +116,7 @@ async fn insert(
     told: &CallFacts,
 ) -> Result<Merged, DbError> {
     let mut facts = told.clone();
+    directory::fill(txn, origin.source, [&mut facts]).await?;
     canonical(&mut facts);
     insert_as(txn, origin, new_id(origin.now), facts).await
 }

@@ -11,6 +11,7 @@ pub mod audit;
 mod batch;
 mod calls;
 pub mod connect;
+mod directory;
 pub mod error;
 mod facts;
 pub mod faults;

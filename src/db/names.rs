@@ -3,21 +3,13 @@
 use sea_orm::DatabaseTransaction;
 use uuid::Uuid;
 
-use crate::domain::reading::Announced;
+use crate::domain::reading::{Announced, PLACEHOLDER};
 
 use super::calls::{Merged, add_recording_word};
 use super::error::{DbError, DbErrorKind};
 use super::sql::{all, exec, one, vals};
 
 type Row = entity::recording::Model;
-
-pub(super) const PLACEHOLDER: &str = "expected:";
-
-/// The name of a recording that is expected and was never announced; the first announcement of the
-/// call takes the row over.
-pub(super) fn placeholder(provider_call_id: &str) -> String {
-    format!("{PLACEHOLDER}{provider_call_id}")
-}
 
 /// Nobody at the vendor gave any of these.
 pub(super) fn is_placeholder(names: &[String]) -> bool {

@@ -112,6 +112,15 @@ impl Database {
         Ok(count(self.reader(), waiting, vec![]).await? == 0)
     }
 
+    /// Imported rows wait to be read.
+    pub async fn any_import_waiting(&self) -> Result<bool, DbError> {
+        let waiting = format!(
+            "select count(*) from (select 1 from notice where result = 'waiting' and {} = 1 limit 1) w",
+            lease::NOTICE_ORDER
+        );
+        Ok(count(self.reader(), waiting, vec![]).await? > 0)
+    }
+
     /// Unreadable notices of these sources wait again: for a better parser.
     pub async fn read_again(&self, sources: &[String], now: Timestamp) -> Result<u64, DbError> {
         let mut values = vals![now.ms()];

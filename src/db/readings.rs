@@ -9,11 +9,12 @@ use uuid::Uuid;
 use crate::domain::call::CallFacts;
 use crate::domain::clock::Timestamp;
 use crate::domain::notice::{Door, NoticeResult};
-use crate::domain::reading::{Announced, Reading};
+use crate::domain::reading::{Announced, Reading, placeholder};
 
 use super::Database;
 use super::announce::{self, Outcome};
 use super::calls::{self, Merged, Origin};
+use super::directory;
 use super::error::DbError;
 use super::names;
 use super::notices::{ClaimedNotice, settle_in};
@@ -91,6 +92,9 @@ impl Database {
         };
         let mut applied = Applied::default();
         let mut touched: BTreeMap<Uuid, Merged> = BTreeMap::new();
+        for entry in &reading.directory {
+            directory::enter(&txn, context.origin.source, entry, now).await?;
+        }
         for facts in &reading.calls {
             let merged = calls::merge(&txn, &context.origin, facts).await?;
             note(&mut touched, merged);
@@ -100,6 +104,9 @@ impl Database {
             facts.aliases.clone_from(&announced.call_aliases);
             let merged = calls::merge(&txn, &context.origin, &facts).await?;
             let call = note(&mut touched, merged);
+            if announced.unless_told && is_told(&txn, call).await? {
+                continue;
+            }
             match announce::recording(&txn, &context, call, announced).await? {
                 Outcome::New => applied.recordings_new += 1,
                 Outcome::Changed => applied.recordings_changed += 1,
@@ -135,8 +142,17 @@ fn note(touched: &mut BTreeMap<Uuid, Merged>, merged: Merged) -> &Merged {
     entry
 }
 
+/// The vendor itself told of the call, or a recording of it is known.
+async fn is_told(txn: &DatabaseTransaction, call: &Merged) -> Result<bool, DbError> {
+    if call.facts.is_cdr {
+        return Ok(true);
+    }
+    let known = "select 1 from recording where call_id = $1 limit 1";
+    Ok(one(txn, known, vals![call.call_id]).await?.is_some())
+}
+
 fn result_of(reading: &Reading) -> (NoticeResult, Option<String>) {
-    let says_something = !reading.calls.is_empty() || !reading.recordings.is_empty();
+    let says_something = !reading.is_silent();
     let unreadable = reading.unreadable.join("; ");
     match (says_something, unreadable.is_empty(), &reading.ignored) {
         (true, true, _) => (NoticeResult::Read, None),
@@ -215,7 +231,7 @@ async fn expect(
     }
     let expected = Announced {
         provider_call_id: facts.provider_call_id.clone(),
-        aliases: vec![names::placeholder(&facts.provider_call_id)],
+        aliases: vec![placeholder(&facts.provider_call_id)],
         ..Announced::default()
     };
     let outcome = announce::recording(txn, context, call, &expected).await?;

@@ -17,6 +17,36 @@ pub struct Reading {
     pub ignored: Option<String>,
     /// Elements of a batch that could not be read, each with its reason; the others count.
     pub unreadable: Vec<String>,
+    /// Entries of a party directory.
+    pub directory: Vec<DirectoryEntry>,
+    /// Another configured source whose calls these are; `None`: the source that got the notice.
+    pub for_source: Option<String>,
+}
+
+impl Reading {
+    /// Nothing in it that could become a row.
+    pub fn is_silent(&self) -> bool {
+        self.calls.is_empty() && self.recordings.is_empty() && self.directory.is_empty()
+    }
+}
+
+/// Who stands behind an id of a vendor's (an account id, a user id, an agent's).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectoryEntry {
+    pub id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<String>,
+}
+
+/// Begins the name of a recording that is expected and was never announced.
+pub const PLACEHOLDER: &str = "expected:";
+
+/// The name of a recording that is expected and was never announced; the first announcement of the
+/// call takes the row over.
+pub fn placeholder(provider_call_id: &str) -> String {
+    format!("{PLACEHOLDER}{provider_call_id}")
 }
 
 /// No notice tells of a call that ends later than this after the notice came, whatever the clocks.
@@ -82,6 +112,9 @@ pub struct Announced {
     /// list entry): evidence for `lost`.
     pub confirmed: bool,
     pub class: Option<WorkClass>,
+    /// Only a foreign system told of the call: announced only while the vendor itself has told nothing of
+    /// it and no recording of it is known.
+    pub unless_told: bool,
 }
 
 /// A short-lived address: a secret, shown only without its query.

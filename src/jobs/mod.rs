@@ -5,8 +5,10 @@
 
 pub mod alarms;
 pub mod provider_delete;
+pub mod import;
 pub mod rebuild;
 pub mod reconcile;
 pub mod sources;
 pub mod status;
 pub mod tell;
+pub mod table;

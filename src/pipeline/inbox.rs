@@ -11,6 +11,8 @@ use crate::domain::clock::Timestamp;
 use crate::providers::contract::Provider;
 use crate::providers::sources::Sources;
 
+use super::foreign;
+
 const BATCH: usize = 64;
 /// A notice that cannot be applied so often is kept for a person, as unreadable.
 const MOST_TRIES: i64 = 20;
@@ -26,7 +28,7 @@ pub async fn read_waiting(
     let claimed = db
         .claim_notices(BATCH, instance, &sources.names(), now, LEASE)
         .await?;
-    let count = claimed.len();
+    let mut count = claimed.len();
     for notice in claimed {
         let Some(provider) = sources.get(&notice.notice.source) else {
             continue;
@@ -47,6 +49,7 @@ pub async fn read_waiting(
             }
         }
     }
+    count += usize::from(db.fill_known_calls(&sources.names(), now).await?);
     Ok(count)
 }
 
@@ -59,7 +62,7 @@ async fn settle(
     fail::fail_point!("inbox.claimed");
     // A parser that panics on foreign bytes costs its notice, never the inbox.
     let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        provider.read(&claimed.notice)
+        foreign::read(&claimed.notice, provider).unwrap_or_else(|| provider.read(&claimed.notice))
     }));
     let mut reading = match read
         .unwrap_or_else(|_| Err("reading it made the reader panic".to_owned()))
@@ -72,8 +75,7 @@ async fn settle(
     };
     reading.drop_future_times(claimed.notice.arrived_at);
     if let Some(why) = &reading.ignored
-        && reading.calls.is_empty()
-        && reading.recordings.is_empty()
+        && reading.is_silent()
     {
         return db.mark_ignored(claimed, why, now).await;
     }

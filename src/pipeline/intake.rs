@@ -117,20 +117,7 @@ impl Intake {
         door: Door,
         told: Told,
     ) -> Result<Added, crate::db::DbError> {
-        let now = self.clock.now();
-        let incoming = Incoming {
-            topic: told.topic,
-            body: told.body,
-            ..Incoming::default()
-        };
-        let notice = notice_of(
-            provider,
-            door,
-            incoming,
-            told.dedup_key,
-            told.unreadable,
-            now,
-        );
+        let notice = told_notice(provider, door, told, self.clock.now());
         let added = self.db.add_notice(notice).await?;
         self.arrived.notify_one();
         Ok(added)
@@ -191,6 +178,23 @@ impl Intake {
         }
         Ok(moved)
     }
+}
+
+/// News that we fetched ourselves, as a notice to store.
+pub fn told_notice(provider: &dyn Provider, door: Door, told: Told, now: Timestamp) -> Notice {
+    let incoming = Incoming {
+        topic: told.topic,
+        body: told.body,
+        ..Incoming::default()
+    };
+    notice_of(
+        provider,
+        door,
+        incoming,
+        told.dedup_key,
+        told.unreadable,
+        now,
+    )
 }
 
 fn notice_of(

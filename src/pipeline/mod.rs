@@ -7,6 +7,7 @@
 pub mod decoder;
 pub mod faults;
 pub mod fetch;
+pub mod foreign;
 pub mod handoff;
 pub mod inbox;
 pub mod index;

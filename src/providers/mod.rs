@@ -8,6 +8,7 @@
 
 mod aliyun;
 pub mod api;
+pub mod cdr;
 pub mod contract;
 mod feiyu;
 pub mod http;

@@ -20,6 +20,7 @@ mod db_work;
 mod decoder;
 mod egress;
 mod egress_bodies;
+mod import;
 mod journeys;
 mod outage;
 mod provider_delete;
