@@ -5,6 +5,7 @@
 pub mod alarm_told;
 pub mod archive_object;
 pub mod audit_event;
+pub mod backfill;
 pub mod call;
 pub mod call_alias;
 pub mod call_leg;
@@ -14,8 +15,8 @@ pub mod installation;
 pub mod notice;
 pub mod notice_link;
 pub mod pace;
-pub mod provider_delete;
 pub mod party;
+pub mod provider_delete;
 pub mod recording;
 pub mod recording_alias;
 pub mod recording_event;

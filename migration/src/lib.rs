@@ -16,6 +16,7 @@ mod m0009_alarms;
 mod m0010_provider_delete;
 mod m0011_party;
 mod m0012_notice_order;
+mod m0013_backfill;
 
 use sea_orm_migration::MigrationTrait;
 pub use sea_orm_migration::MigratorTrait;
@@ -39,6 +40,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_provider_delete::Step),
             Box::new(m0011_party::Step),
             Box::new(m0012_notice_order::Step),
+            Box::new(m0013_backfill::Step),
         ]
     }
 }

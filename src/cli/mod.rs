@@ -3,6 +3,7 @@
 mod access;
 mod archive;
 mod audio;
+mod backfill;
 mod check;
 mod demo;
 mod find;
@@ -84,6 +85,8 @@ pub enum Command {
     Sync(sync::Sync),
     /// Call facts from elsewhere: numbers, names, agents, ids; and party directories
     Import(import::Import),
+    /// A forecast, then a vendor's history into intake: by its list, or by a file of ids
+    Backfill(backfill::BackfillArgs),
     /// Queues, oldest work, least slack, counters, alarms
     Status,
     /// Another go for quarantined or waiting recordings
@@ -146,6 +149,7 @@ async fn dispatch(cli: Cli, out: &Out) -> Result<u8, Failure> {
         Command::Get(get) => get.run(global, out).await,
         Command::Sync(sync) => sync.run(global, out).await,
         Command::Import(import) => import.run(global, out).await,
+        Command::Backfill(backfill) => backfill.run(global, out).await,
         Command::Status => status::run(global, out).await,
         Command::Retry(retry) => retry.run(global, out).await,
         Command::Rebuild(rebuild) => rebuild.run(global, out).await,

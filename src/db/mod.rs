@@ -8,6 +8,7 @@ pub mod alarms;
 mod announce;
 pub mod asking;
 pub mod audit;
+mod backfill;
 mod batch;
 mod calls;
 pub mod connect;

@@ -121,6 +121,11 @@ impl Database {
         Ok(count(self.reader(), waiting, vec![]).await? > 0)
     }
 
+    pub async fn count_notices_of(&self, source: &str) -> Result<u64, DbError> {
+        let of_source = "select count(*) from notice where source = $1";
+        count(self.reader(), of_source, vals![source]).await
+    }
+
     /// Unreadable notices of these sources wait again: for a better parser.
     pub async fn read_again(&self, sources: &[String], now: Timestamp) -> Result<u64, DbError> {
         let mut values = vals![now.ms()];

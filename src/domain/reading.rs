@@ -19,8 +19,8 @@ pub struct Reading {
     pub unreadable: Vec<String>,
     /// Entries of a party directory.
     pub directory: Vec<DirectoryEntry>,
-    /// Another configured source whose calls these are; `None`: the source that got the notice.
-    pub for_source: Option<String>,
+    /// Messages about calls of other configured sources: stored again as notices of those.
+    pub forward: Vec<Forward>,
 }
 
 impl Reading {
@@ -28,6 +28,14 @@ impl Reading {
     pub fn is_silent(&self) -> bool {
         self.calls.is_empty() && self.recordings.is_empty() && self.directory.is_empty()
     }
+}
+
+/// A `cdr/1` message that names another source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    pub source: String,
+    pub body: Vec<u8>,
+    pub dedup_key: String,
 }
 
 /// Who stands behind an id of a vendor's (an account id, a user id, an agent's).

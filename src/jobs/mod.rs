@@ -4,11 +4,13 @@
 //! (2) a line in `app::start` that schedules it, or a command in `cli/`; (3) its row in the README.
 
 pub mod alarms;
-pub mod provider_delete;
+pub mod backfill;
+pub mod forecast;
 pub mod import;
+pub mod provider_delete;
 pub mod rebuild;
 pub mod reconcile;
 pub mod sources;
 pub mod status;
-pub mod tell;
 pub mod table;
+pub mod tell;

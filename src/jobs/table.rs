@@ -88,6 +88,10 @@ impl<R: Read> Table<R> {
         self.header.as_deref()
     }
 
+    pub fn into_reader(self) -> R {
+        self.bytes.reader
+    }
+
     /// Bytes taken from the file so far.
     pub fn bytes_read(&self) -> u64 {
         self.bytes.taken

@@ -14,7 +14,8 @@ use crate::providers::http::{
 };
 use crate::spool::Scratch;
 
-use super::handoff::{Announced, Fetched, Tools, Verdict, Wait};
+use super::handoff::{Announced, Fetched, Place, Tools, Verdict, Wait};
+use super::local;
 
 /// Continuations of one body within one claim.
 const RESUMES: u32 = 3;
@@ -25,12 +26,12 @@ pub async fn fetch(
     tools: &Tools,
     provider: &dyn Provider,
     row: &RecordingRow,
-    address: &Address,
+    place: &Place,
     scratch: Scratch,
     now: Timestamp,
 ) -> Result<Fetched, Verdict> {
     let most = provider.common().max_recording_bytes;
-    fetch_at_most(tools, provider, row, address, scratch, most, now).await
+    fetch_at_most(tools, provider, row, place, scratch, most, now).await
 }
 
 /// The same, for one of several files that share the recording's limit.
@@ -38,11 +39,15 @@ pub async fn fetch_at_most(
     tools: &Tools,
     provider: &dyn Provider,
     row: &RecordingRow,
-    address: &Address,
+    place: &Place,
     mut scratch: Scratch,
     most_bytes: u64,
     now: Timestamp,
 ) -> Result<Fetched, Verdict> {
+    let address = match place {
+        Place::Web(address) => address,
+        Place::Disk(file) => return local::take(row, file, scratch, now).await,
+    };
     let policy = GuardPolicy::from(provider.common());
     let limits = Limits::media(most_bytes);
     let mut resume: Option<ResumeFrom> = None;
@@ -67,7 +72,7 @@ pub async fn fetch_at_most(
             .content_encoding
             .clone()
             .filter(|coding| is_compression(coding));
-        let at = response.at.clone();
+        let at = Some(response.at.clone());
         let validator = response.validator();
         match response.status {
             200 => {

@@ -53,6 +53,21 @@ pub struct Row {
     pub custom: Map<String, Value>,
 }
 
+/// A header of our own; no vendor's is kept under this name.
+const CLASS: &str = "callvault-class";
+
+/// What a notice found by backfill announces waits behind what is live.
+pub fn marked_backfill(mut notice: Notice) -> Notice {
+    notice
+        .headers
+        .push((CLASS.to_owned(), "backfill".to_owned()));
+    notice
+}
+
+pub fn is_backfill(notice: &Notice) -> bool {
+    notice.headers.iter().any(|(name, _)| name == CLASS)
+}
+
 /// The facts of a notice under one of our own topics; `None`: it is the vendor's, its adapter reads it.
 pub fn read(notice: &Notice, provider: &dyn Provider) -> Option<Result<Reading, String>> {
     match notice.topic.as_str() {
@@ -128,6 +143,9 @@ pub fn expected(
 
 /// A message about a call of this source, told by another system.
 fn cdr(notice: &Notice, provider: &dyn Provider) -> Result<Reading, String> {
+    if provider.capabilities().speaks_cdr {
+        return provider.read(notice);
+    }
     let told = message::parse(&notice.body, notice.arrived_at)?;
     Ok(about(&told, provider))
 }

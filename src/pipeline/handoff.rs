@@ -15,6 +15,7 @@ use crate::domain::pieces::Pieces;
 use crate::domain::recording::reason;
 use crate::domain::retry::{LONGEST_WAIT, backoff};
 use crate::pipeline::decoder::DecoderCrew;
+use crate::providers::contract::{Address, LocalFile};
 use crate::providers::http::{GuardedClient, WebAddress};
 use crate::providers::sources::Sources;
 use crate::spool::{Scratch, Spool};
@@ -32,6 +33,22 @@ pub struct Tools {
     pub access: AccessSettings,
 }
 
+/// Where a recording can be had at this moment.
+#[derive(Clone, Debug)]
+pub enum Place {
+    Web(Address),
+    Disk(LocalFile),
+}
+
+impl Place {
+    pub fn expected_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Web(address) => address.expected_bytes,
+            Self::Disk(file) => file.expected_bytes,
+        }
+    }
+}
+
 /// The original in the spool: complete, flushed, hashed on the way.
 #[derive(Debug)]
 pub struct Fetched {
@@ -41,8 +58,8 @@ pub struct Fetched {
     /// The compression that the server put on the bytes although it was asked not to.
     pub packed: Option<String>,
     pub announced: Announced,
-    /// Where it came from, after all redirects.
-    pub at: WebAddress,
+    /// Where it came from, after all redirects; `None` from a disk of this machine.
+    pub at: Option<WebAddress>,
 }
 
 /// What the vendor said of the bytes beforehand.

@@ -8,10 +8,13 @@ use crate::db::Database;
 use crate::db::notices::ClaimedNotice;
 use crate::db::readings::SourceFacts;
 use crate::domain::clock::Timestamp;
-use crate::providers::contract::Provider;
+use crate::domain::deadlines::WorkClass;
+use crate::domain::reading::Reading;
+use crate::providers::contract::{Provider, Told};
 use crate::providers::sources::Sources;
 
 use super::foreign;
+use super::intake::told_notice;
 
 const BATCH: usize = 64;
 /// A notice that cannot be applied so often is kept for a person, as unreadable.
@@ -33,7 +36,7 @@ pub async fn read_waiting(
         let Some(provider) = sources.get(&notice.notice.source) else {
             continue;
         };
-        match settle(db, provider.as_ref(), &notice, now).await {
+        match settle(db, sources, provider.as_ref(), &notice, now).await {
             Ok(()) => {}
             Err(error) if error.is_lease_lost() => {
                 tracing::warn!(notice = %notice.notice.notice_id, "another process reads this notice");
@@ -55,6 +58,7 @@ pub async fn read_waiting(
 
 async fn settle(
     db: &Database,
+    sources: &Sources,
     provider: &dyn Provider,
     claimed: &ClaimedNotice,
     now: Timestamp,
@@ -74,6 +78,12 @@ async fn settle(
         }
     };
     reading.drop_future_times(claimed.notice.arrived_at);
+    forward(db, sources, claimed, &mut reading).await?;
+    if foreign::is_backfill(&claimed.notice) {
+        for recording in &mut reading.recordings {
+            recording.class = Some(WorkClass::Backfill);
+        }
+    }
     if let Some(why) = &reading.ignored
         && reading.is_silent()
     {
@@ -84,6 +94,34 @@ async fn settle(
         .await?;
     fail::fail_point!("inbox.applied");
     tracing::debug!(source = provider.name(), notice = %claimed.notice.notice_id, ?applied, "notice read");
+    Ok(())
+}
+
+/// Messages about other sources' calls become notices of those, before this one is done with: a repeat
+/// changes nothing.
+async fn forward(
+    db: &Database,
+    sources: &Sources,
+    claimed: &ClaimedNotice,
+    reading: &mut Reading,
+) -> Result<(), crate::db::DbError> {
+    for told in std::mem::take(&mut reading.forward) {
+        let Some(target) = sources.get(&told.source) else {
+            let why = format!("source {} is not configured any more", told.source);
+            reading.unreadable.push(why);
+            continue;
+        };
+        let body = Told {
+            topic: foreign::topic::CDR.to_owned(),
+            body: told.body.into(),
+            dedup_key: told.dedup_key,
+            unreadable: None,
+        };
+        let arrived_at = claimed.notice.arrived_at;
+        let door = claimed.notice.door;
+        db.add_notice(told_notice(target.as_ref(), door, body, arrived_at))
+            .await?;
+    }
     Ok(())
 }
 

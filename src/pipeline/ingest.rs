@@ -15,7 +15,7 @@ use crate::domain::recording::{State, reason};
 use crate::providers::contract::Provider;
 use crate::spool::Scratch;
 
-use super::handoff::{Inspected, Tools, Verdict, Wait, capped};
+use super::handoff::{Inspected, Place, Tools, Verdict, Wait, capped};
 use super::{fetch, index, inspect, playlist, put, resolve, second_look, store, transcode};
 
 /// How long a claim holds without a heartbeat.
@@ -229,7 +229,7 @@ async fn bring_here(
         .scratch(
             lease.recording_id,
             lease.token,
-            address.expected_bytes.unwrap_or(0),
+            address.expected_bytes().unwrap_or(0),
         )
         .await?;
     let fetched = fetch::fetch(
@@ -244,11 +244,10 @@ async fn bring_here(
     stage(row, "inspect");
     let from = fetched.at.clone();
     let mut inspected = inspect::inspect(fetched).await?;
-    if Pieces::is_playlist(&inspected.ext) {
-        let came = playlist::Came {
-            address: &address,
-            from: &from,
-        };
+    if Pieces::is_playlist(&inspected.ext)
+        && let (Place::Web(address), Some(from)) = (&address, &from)
+    {
+        let came = playlist::Came { address, from };
         playlist::gather(tools, provider.as_ref(), lease, row, came, &mut inspected).await?;
     }
     // Before the bytes: whoever takes over after a crash publishes with the same notes.

@@ -133,7 +133,7 @@ mod tests {
             plain_http: false,
             packed: None,
             announced,
-            at: crate::providers::http::WebAddress::parse("http://files.example/a").unwrap(),
+            at: None,
         };
         inspect(fetched).await.map(|_| ())
     }

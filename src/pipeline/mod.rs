@@ -15,6 +15,7 @@ pub mod ingest;
 pub mod inspect;
 pub mod intake;
 pub mod kept;
+mod local;
 pub mod playlist;
 pub mod put;
 pub mod resolve;

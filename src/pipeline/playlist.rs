@@ -21,7 +21,7 @@ use crate::providers::contract::{Address, Provider};
 use crate::providers::http::WebAddress;
 use crate::spool::Scratch;
 
-use super::handoff::{Beside, BesideFile, Held, Inspected, Tools, Verdict};
+use super::handoff::{Beside, BesideFile, Held, Inspected, Place, Tools, Verdict};
 use super::{fetch, inspect};
 
 const COPY_BYTES: usize = 256 * 1024;
@@ -243,7 +243,7 @@ impl Gathering<'_> {
             self.tools,
             self.provider,
             self.row,
-            address,
+            &Place::Web(address.clone()),
             scratch,
             left,
             now,
@@ -251,7 +251,10 @@ impl Gathering<'_> {
         .await?;
         self.left = left.saturating_sub(fetched.fingerprint.bytes);
         self.plain_http |= fetched.plain_http;
-        let from = fetched.at.clone();
+        // Segments come from the web: a playlist on a disk is kept as it is.
+        let Some(from) = fetched.at.clone() else {
+            return Err(Verdict::later(reason::PROVIDER_UNREACHABLE));
+        };
         Ok((inspect::inspect(fetched).await?, from))
     }
 

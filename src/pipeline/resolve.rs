@@ -4,18 +4,16 @@ use crate::db::recordings::RecordingRow;
 use crate::domain::clock::Timestamp;
 use crate::domain::recording::reason;
 use crate::domain::retry::{LONGEST_WAIT, RetryAdvice, not_ready};
-use crate::providers::contract::{
-    Address, Located, Provider, ProviderError, ProviderErrorKind, Wanted,
-};
+use crate::providers::contract::{Located, Provider, ProviderError, ProviderErrorKind, Wanted};
 
-use super::handoff::{Verdict, Wait};
+use super::handoff::{Place, Verdict, Wait};
 
 /// An address to fetch from, used at once; or what follows when there is none.
 pub async fn resolve(
     provider: &dyn Provider,
     row: &RecordingRow,
     now: Timestamp,
-) -> Result<Address, Verdict> {
+) -> Result<Place, Verdict> {
     fail::fail_point!("resolve.before_call");
     let wanted = Wanted {
         recording_id: row.recording_id,
@@ -30,7 +28,8 @@ pub async fn resolve(
     fail::fail_point!("resolve.after_call");
     let over = row.clocks.is_over(row.link_renewable, now);
     match located {
-        Ok(Located::Ready(address)) => Ok(address),
+        Ok(Located::Ready(address)) => Ok(Place::Web(address)),
+        Ok(Located::File(file)) => Ok(Place::Disk(file)),
         Ok(Located::NotReady { .. } | Located::Later { .. }) if over => Err(Verdict::Gone {
             reason: reason::EXPIRED_AT_PROVIDER,
             evidence: format!("not ready, and the provider's time to keep it ended before {now}"),

@@ -57,7 +57,7 @@ async fn longer(
         .scratch(
             lease.recording_id,
             lease.token,
-            address.expected_bytes.unwrap_or(0),
+            address.expected_bytes().unwrap_or(0),
         )
         .await?;
     let fetched = fetch::fetch(tools, provider, row, &address, scratch, now).await?;

@@ -5,6 +5,7 @@
 //! vendor. Whatever they hear of calls and recordings becomes a notice too, and is read like any other.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,9 @@ use crate::domain::notice::Notice;
 use crate::domain::reading::{Announced, Link, Reading};
 use crate::domain::retry::RetryAdvice;
 
+use super::accounts::Accounts;
 use super::api::Api;
+use super::cdr;
 use super::http::{GuardedClient, WebAddress};
 use super::pace::{LocalPace, SharedPace};
 use super::settings::{CommonSettings, SettingsError};
@@ -127,6 +130,8 @@ pub struct Capabilities {
     pub takes_get: bool,
     /// Notices prove nothing by themselves: a token in the address is required.
     pub token_required: bool,
+    /// `cdr/1` messages about this source's calls are its own words (`read` takes them).
+    pub speaks_cdr: bool,
 }
 
 /// A stretch of time that is listed: from inclusive, to exclusive. Of what (the call's end, the file's
@@ -221,9 +226,35 @@ impl fmt::Debug for Address {
     }
 }
 
+/// A file on this machine, told of by a message: believed only below `roots`, which the operator named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalFile {
+    pub roots: Vec<PathBuf>,
+    /// As told; without a leading slash it is looked for below each root.
+    pub path: String,
+    /// A file that changed within this time is still being written.
+    pub settle_time: Duration,
+    pub expected_bytes: Option<u64>,
+    /// Lower-case hex.
+    pub expected_sha256: Option<String>,
+}
+
+/// The way by which a source's messages come, beside questions and the vendor's own queues.
+#[derive(Clone, Debug, Default)]
+pub enum Way {
+    /// To `/hooks`.
+    #[default]
+    Push,
+    Amqp(cdr::settings::Settings),
+    Nats(cdr::settings::Settings),
+    Folder(cdr::settings::Settings),
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Located {
     Ready(Address),
+    /// On a disk of this machine.
+    File(LocalFile),
     /// Not made yet, as far as the vendor says. `code` is the vendor's own.
     NotReady {
         code: Option<String>,
@@ -311,9 +342,15 @@ pub trait Provider: Send + Sync + fmt::Debug {
 
     fn reply(&self, outcome: Outcome) -> Reply;
 
-    /// `reply`, for vendors whose answer depends on how they asked; `query` is the request's.
-    fn reply_to(&self, outcome: Outcome, _query: &str) -> Reply {
+    /// The same, for kinds whose answer depends on how they were asked, or tells what was wrong with this
+    /// very message.
+    fn answer(&self, outcome: Outcome, _incoming: &Incoming) -> Reply {
         self.reply(outcome)
+    }
+
+    /// How messages come in.
+    fn way(&self) -> Way {
+        Way::Push
     }
 
     /// The facts of a stored notice; an error text when it cannot be read.
@@ -424,6 +461,8 @@ pub struct BuildContext {
     pub client: Arc<GuardedClient>,
     pub clock: SharedClock,
     pub pace: SharedPace,
+    /// Which account is which source; filled by `registry::build`.
+    pub accounts: Accounts,
 }
 
 impl BuildContext {
@@ -433,6 +472,7 @@ impl BuildContext {
             client,
             clock,
             pace: LocalPace::shared(),
+            accounts: Accounts::default(),
         }
     }
 

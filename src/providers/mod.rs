@@ -6,6 +6,7 @@
 //! configuration and the documentation's table find it by its kind. The simulated vendor is a second,
 //! independent reading of the manual: `src/simulator/acme.rs`.
 
+pub mod accounts;
 mod aliyun;
 pub mod api;
 pub mod cdr;

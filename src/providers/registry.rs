@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::aliyun::AliyunKind;
+use super::cdr::PbxKind;
 use super::contract::{BuildContext, Provider, ProviderKind};
 use super::feiyu::FeiyuKind;
 use super::settings::{CommonSettings, SettingsError};
@@ -18,10 +19,13 @@ static KINDS: &[&dyn ProviderKind] = &[
     &YunxinKind,
     &VcrtcKind,
     &TrtcKind,
+    &PbxKind("freeswitch"),
+    &PbxKind("asterisk"),
+    &PbxKind("cdr"),
 ];
 
 /// Kinds of the contract that have no adapter in this version.
-const NOT_YET: &[&str] = &["twilio", "freeswitch", "asterisk", "cdr"];
+const NOT_YET: &[&str] = &["twilio"];
 
 pub fn kinds() -> &'static [&'static dyn ProviderKind] {
     KINDS
@@ -54,5 +58,6 @@ pub fn build(
     own: toml::Table,
     ctx: &BuildContext,
 ) -> Result<Arc<dyn Provider>, SettingsError> {
+    ctx.accounts.register(&common.name, kind, &common.name);
     find(&common.name, kind)?.build(common, own, ctx)
 }

@@ -86,8 +86,11 @@ async fn take(
         Ok(body) => body,
         Err(Unread::TooLarge) => {
             state.intake.count_refused(provider.name(), Door::Push);
-            let query = head.uri.query().unwrap_or_default();
-            let mut response = send(provider.reply_to(Outcome::TooLarge, query));
+            let asked = Incoming {
+                query: head.uri.query().unwrap_or_default().to_owned(),
+                ..Incoming::default()
+            };
+            let mut response = send(provider.answer(Outcome::TooLarge, &asked));
             // The rest of the body is not waited for.
             response
                 .headers_mut()
@@ -108,9 +111,9 @@ async fn take(
         headers: plain(&head.headers),
         body,
     };
-    let query = incoming.query.clone();
+    let told = incoming.clone();
     let outcome = state.intake.accept(provider, Door::Push, incoming).await;
-    send(provider.reply_to(outcome, &query))
+    send(provider.answer(outcome, &told))
 }
 
 enum Unread {

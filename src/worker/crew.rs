@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::ingress::queue;
+use crate::ingress::{queue, ways};
 use crate::jobs::alarms::{CLOCK, CLOCK_TOLERANCE_MS};
 use crate::pipeline::faults::Faults;
 use crate::pipeline::handoff::Tools;
@@ -58,8 +58,10 @@ pub async fn run(
     );
     tracker.spawn(guard("inbox", tokio::spawn(inbox)));
     let faults = Faults::new(tools.db.clone(), tools.clock.clone());
-    let queues = queue::run(tools.sources.clone(), intake, faults, stop.clone());
+    let queues = queue::run(tools.sources.clone(), intake.clone(), faults, stop.clone());
     tracker.spawn(guard("queues", tokio::spawn(queues)));
+    let ways = ways::run(tools.sources.clone(), intake, stop.clone());
+    tracker.spawn(guard("ways in", tokio::spawn(ways)));
     let leases = lease_loop::run(
         tools.clone(),
         name.clone(),

@@ -6,6 +6,7 @@ mod archive;
 mod archive_disk;
 mod archive_faults;
 mod arrows;
+mod backfill;
 mod config;
 mod contract_suite;
 #[cfg(feature = "failpoints")]
@@ -33,6 +34,7 @@ mod sync;
 mod trtc;
 mod vcrtc;
 mod vendors;
+mod ways;
 mod web_access;
 mod web_api;
 mod web_discretion;

@@ -100,7 +100,7 @@ async fn take(State(hook): State<Hook>, request: Request) -> impl IntoResponse {
             Outcome::Refused(why)
         }
     };
-    let reply = hook.provider.reply_to(outcome, &incoming.query);
+    let reply = hook.provider.answer(outcome, &incoming);
     let status = StatusCode::from_u16(reply.status).unwrap();
     (status, [("content-type", reply.content_type)], reply.body)
 }

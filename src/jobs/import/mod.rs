@@ -29,7 +29,7 @@ use crate::providers::contract::{Provider, Told};
 use crate::providers::sources::Sources;
 
 use super::table::{Content, Table, TableError};
-use columns::Columns;
+pub use columns::Columns;
 
 /// Rows on their way into the database at once: they share its commits.
 const IN_FLIGHT: usize = 512;

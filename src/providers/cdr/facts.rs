@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::domain::call::{CallFacts, LegFacts, Party};
 use crate::domain::deadlines::Clocks;
-use crate::domain::reading::{Announced, Link, placeholder};
+use crate::domain::reading::{Announced, Link, masked_url, placeholder};
 use crate::domain::recording::Part;
 
 use super::message::{Call, Fate, Locator, Message, Person, Recording};
@@ -130,12 +130,18 @@ fn recording(message: &Message, told: &Recording, call_aliases: &[String]) -> An
         "at": message.occurred_at.ms(),
         "fate": told.fate.as_str(),
     });
-    let mut aliases = vec![told.id.clone()];
+    let mut aliases = Vec::new();
+    if told.is_named || told.locator.is_none() {
+        aliases.push(told.id.clone());
+    }
     let mut link = None;
     match &told.locator {
         None => {}
         Some(Locator::Url(url)) => {
             said["locator"] = json!("url");
+            if !told.is_named {
+                aliases.push(format!("url:{}", masked_url(url).trim_end_matches("?…")));
+            }
             link = Some(Link {
                 url: url.clone(),
                 until: told.expires_at,
@@ -173,7 +179,7 @@ fn recording(message: &Message, told: &Recording, call_aliases: &[String]) -> An
     Announced {
         provider_call_id: message.call.id.clone(),
         call_aliases: call_aliases.to_vec(),
-        provider_recording_id: Some(told.id.clone()),
+        provider_recording_id: Some(told.id.clone()).filter(|id| !id.is_empty()),
         aliases,
         part: part(told),
         handle: json!({ "said": [said] }),

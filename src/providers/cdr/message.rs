@@ -107,7 +107,10 @@ impl Fate {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recording {
+    /// Empty: without one.
     pub id: String,
+    /// The producer names recordings for ever; else it counts them, and their place is their name.
+    pub is_named: bool,
     pub fate: Fate,
     pub locator: Option<Locator>,
     pub expires_at: Option<Timestamp>,
@@ -159,7 +162,46 @@ pub struct Message {
     pub flags: BTreeSet<&'static str>,
 }
 
+impl Recording {
+    /// A file that lies there, ready, named by its place alone.
+    pub fn at(locator: Locator) -> Self {
+        Self {
+            id: String::new(),
+            is_named: false,
+            fate: Fate::Ready,
+            locator: Some(locator),
+            expires_at: None,
+            channels: None,
+            channel_map: Vec::new(),
+            duration_ms: None,
+            size_bytes: None,
+            sha256: None,
+            started_at: None,
+        }
+    }
+}
+
 impl Message {
+    /// What a telephone system says in its own format, as if it had used ours.
+    pub fn native(provider: &str, event: EventType, call_id: &str) -> Self {
+        Self {
+            provider: provider.to_owned(),
+            account: String::new(),
+            host: None,
+            event_id: String::new(),
+            event,
+            event_text: String::new(),
+            occurred_at: Timestamp::from_ms(0),
+            call: Call {
+                id: call_id.to_owned(),
+                ..Call::default()
+            },
+            recordings: Vec::new(),
+            attributes: Map::new(),
+            flags: BTreeSet::new(),
+        }
+    }
+
     /// Equal for the same event of the same producer (rule 2).
     pub fn dedup_key(&self) -> String {
         format!("cdr:{}/{}:{}", self.provider, self.account, self.event_id)
@@ -455,6 +497,7 @@ impl Reader<'_> {
         let names = told.get("channel_map").and_then(Value::as_array);
         Ok(Recording {
             id,
+            is_named: true,
             fate,
             locator,
             sha256,

@@ -130,8 +130,8 @@ impl Provider for Trtc {
         push::reply(outcome, false)
     }
 
-    fn reply_to(&self, outcome: Outcome, query: &str) -> Reply {
-        push::reply(outcome, push::is_wrapper(query))
+    fn answer(&self, outcome: Outcome, incoming: &Incoming) -> Reply {
+        push::reply(outcome, push::is_wrapper(&incoming.query))
     }
 
     fn read(&self, notice: &Notice) -> Result<Reading, String> {

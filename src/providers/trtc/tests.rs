@@ -220,15 +220,22 @@ fn the_call_kit_gets_its_own_answer() {
         stored: 1,
         repeated: 0,
     };
+    let answer = |outcome, query: &str| {
+        let incoming = Incoming {
+            query: query.to_owned(),
+            ..Incoming::default()
+        };
+        provider.answer(outcome, &incoming)
+    };
     let query = "SdkAppid=1400567890&CallbackCommand=Call.CallbackAfterCloudRecordingChanged";
     assert_eq!(
-        provider.reply_to(stored, query).body,
+        answer(stored, query).body,
         "{\"ActionStatus\":\"OK\",\"ErrorCode\":0,\"ErrorInfo\":\"\"}"
     );
-    assert_eq!(provider.reply_to(stored, "").body, "{\"code\":0}");
+    assert_eq!(answer(stored, "").body, "{\"code\":0}");
     let refused = Outcome::Refused(Refusal::Signature);
-    assert_eq!(provider.reply_to(refused, query).status, 403);
-    assert_eq!(provider.reply_to(Outcome::Unavailable, "").status, 503);
+    assert_eq!(answer(refused, query).status, 403);
+    assert_eq!(answer(Outcome::Unavailable, "").status, 503);
 }
 
 #[test]

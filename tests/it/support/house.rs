@@ -78,6 +78,11 @@ impl TestHouse {
         for vendor in &self.vendors {
             text.push_str(&vendor.config_block());
         }
+        self.start_with(&text).await;
+    }
+
+    /// Starts with this configuration.
+    pub async fn start_with(&mut self, text: &str) {
         std::fs::write(self.config_file(), text).unwrap();
         let config = Config::load(Some(&self.config_file())).unwrap();
         let house = House::open(config, self.clock.clone()).await.unwrap();

@@ -1,0 +1,209 @@
+//! NATS JetStream: a durable consumer whose messages are acknowledged, twice, after they are durable here
+//! (pbx-cdr.md, section 5.2).
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
+use async_nats::jetstream::stream::{self, StorageType};
+use async_nats::jetstream::{self, AckKind, Message};
+use futures::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::providers::cdr::settings::Settings;
+
+use super::ways::{Inlet, Taken, pause};
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(15);
+const ACK_WAIT: Duration = Duration::from_secs(60);
+const STORE_AWAY: Duration = Duration::from_secs(5);
+const DELIVERIES: i64 = 10;
+const MAX_PENDING: i64 = 256;
+const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+const REPEATS_WITHIN: Duration = Duration::from_secs(120);
+const DEAD_STREAM: &str = "CDR_DEAD";
+const DEAD_SUBJECTS: &str = "cdr.dead.v1.>";
+
+/// Never with the address: it may hold a password.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}: {why}")]
+struct Trouble {
+    doing: &'static str,
+    why: String,
+}
+
+fn trouble<E: std::fmt::Display>(doing: &'static str) -> impl FnOnce(E) -> Trouble {
+    move |error| Trouble {
+        doing,
+        why: error.to_string(),
+    }
+}
+
+/// Receives until `stop`, over any number of connections.
+pub async fn run(inlet: Inlet, settings: Settings, stop: CancellationToken) {
+    let source = inlet.provider.name().to_owned();
+    let mut failures = 0;
+    while !stop.is_cancelled() {
+        let mut received = false;
+        let ended = tokio::select! {
+            ended = session(&inlet, &settings, &stop, &mut received) => ended,
+            () = stop.cancelled() => return,
+        };
+        match ended {
+            Ok(()) => return,
+            Err(error) => {
+                failures = if received { 1 } else { failures + 1 };
+                tracing::warn!(source, stream = settings.stream, %error, "server away, trying again");
+                pause(failures, &stop).await;
+            }
+        }
+    }
+}
+
+async fn session(
+    inlet: &Inlet,
+    settings: &Settings,
+    stop: &CancellationToken,
+    received: &mut bool,
+) -> Result<(), Trouble> {
+    let url = settings.url.as_ref().map_or("", |url| url.expose());
+    let name = format!("callvault {}", inlet.provider.name());
+    let connecting = async_nats::ConnectOptions::new().name(name).connect(url);
+    let client = tokio::time::timeout(CONNECT_WITHIN, connecting)
+        .await
+        .map_err(trouble("connecting"))?
+        .map_err(trouble("connecting"))?;
+    let jetstream = jetstream::new(client);
+    let consumer = consumer(&jetstream, settings).await?;
+    let prefetch = usize::from(settings.prefetch);
+    let messages = consumer
+        .stream()
+        .max_messages_per_batch(prefetch)
+        .heartbeat(Duration::from_secs(5))
+        .messages()
+        .await
+        .map_err(trouble("asking for messages"))?;
+    tracing::info!(
+        source = inlet.provider.name(),
+        stream = settings.stream,
+        "receiving"
+    );
+    let mut batches = messages.ready_chunks(prefetch);
+    loop {
+        let batch = tokio::select! {
+            batch = batches.next() => batch,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let Some(batch) = batch else {
+            return Err(trouble("receiving")("the consumer ended"));
+        };
+        *received = true;
+        let handled = batch.into_iter().map(|message| async {
+            let message = message.map_err(trouble("receiving"))?;
+            handle(inlet, &jetstream, message).await
+        });
+        for handled in futures::future::join_all(handled).await {
+            handled?;
+        }
+    }
+}
+
+async fn handle(
+    inlet: &Inlet,
+    jetstream: &jetstream::Context,
+    message: Message,
+) -> Result<(), Trouble> {
+    let header = |name: &str| {
+        let headers = message.headers.as_ref()?;
+        Some(headers.get(name)?.as_str().to_owned())
+    };
+    let packed = header("Content-Encoding").is_some_and(|coding| coding == "gzip");
+    match inlet.take(message.payload.clone(), packed).await {
+        Taken::Kept => {
+            fail::fail_point!("broker.after_commit");
+            message.double_ack().await.map_err(trouble("acknowledging"))
+        }
+        Taken::Poison(why) => {
+            tracing::warn!(source = inlet.provider.name(), why, "message put aside");
+            put_aside(inlet, jetstream, &message, &why).await?;
+            message
+                .double_ack_with(AckKind::Term)
+                .await
+                .map_err(trouble("ending a message"))
+        }
+        Taken::Later => message
+            .ack_with(AckKind::Nak(Some(STORE_AWAY)))
+            .await
+            .map_err(trouble("handing a message back")),
+    }
+}
+
+/// A copy with the reason, in a stream of its own; it is kept there before the message is ended.
+async fn put_aside(
+    inlet: &Inlet,
+    jetstream: &jetstream::Context,
+    message: &Message,
+    why: &str,
+) -> Result<(), Trouble> {
+    let dead = stream::Config {
+        name: DEAD_STREAM.to_owned(),
+        subjects: vec![DEAD_SUBJECTS.to_owned()],
+        ..stream::Config::default()
+    };
+    jetstream
+        .get_or_create_stream(dead)
+        .await
+        .map_err(trouble("making the stream for what cannot be read"))?;
+    let mut headers = message.headers.clone().unwrap_or_default();
+    headers.insert("X-Reject-Reason", why);
+    // The original's own would make every copy but the first a repeat.
+    headers.insert("Nats-Msg-Id", uuid::Uuid::new_v4().to_string().as_str());
+    jetstream
+        .publish_with_headers(
+            format!("cdr.dead.v1.{}", inlet.provider.kind()),
+            headers,
+            message.payload.clone(),
+        )
+        .await
+        .map_err(trouble("putting a message aside"))?
+        .await
+        .map_err(trouble("putting a message aside"))?;
+    Ok(())
+}
+
+async fn consumer(
+    jetstream: &jetstream::Context,
+    settings: &Settings,
+) -> Result<PullConsumer, Trouble> {
+    let stream = if settings.create {
+        let config = stream::Config {
+            name: settings.stream.clone(),
+            subjects: vec![settings.queue.clone()],
+            storage: StorageType::File,
+            max_age: KEPT_FOR,
+            duplicate_window: REPEATS_WITHIN,
+            ..stream::Config::default()
+        };
+        jetstream
+            .get_or_create_stream(config)
+            .await
+            .map_err(trouble("finding or making the stream"))?
+    } else {
+        jetstream
+            .get_stream(&settings.stream)
+            .await
+            .map_err(trouble("finding the stream (create = false)"))?
+    };
+    let config = pull::Config {
+        durable_name: Some(settings.consumer.clone()),
+        filter_subject: settings.queue.clone(),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: ACK_WAIT,
+        max_deliver: DELIVERIES,
+        max_ack_pending: MAX_PENDING,
+        ..pull::Config::default()
+    };
+    stream
+        .get_or_create_consumer(&settings.consumer, config)
+        .await
+        .map_err(trouble("finding or making the consumer"))
+}

@@ -1,0 +1,470 @@
+//! `backfill`: history into intake, by the vendor's list or by a file of ids. It only feeds: recordings are
+//! fetched by the workers, after what is live, within the source's own rate.
+//!
+//! What a newcomer gets wrong: the cursor is written after the notices of its page. A kill in between costs
+//! one page that is told again and is a repeat.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::db::notices::Added;
+use crate::db::{Database, DbError};
+use crate::domain::clock::{SharedClock, Timestamp};
+use crate::domain::digest::Hasher;
+use crate::domain::notice::{Door, Notice};
+use crate::domain::reading::Reading;
+use crate::domain::retry::{RetryAdvice, backoff};
+use crate::pipeline::foreign::{Row, topic};
+use crate::pipeline::{foreign, intake};
+use crate::providers::contract::{AskedCall, Provider, ProviderError, Told, Window};
+
+use super::forecast::{Forecast, forecast};
+use super::table::{Content, Table, TableError};
+
+/// Rows of a file between two cursors.
+const ROWS: usize = 256;
+/// Pages of one window: a list that never ends is no list.
+const MOST_PAGES: u32 = 100_000;
+/// Tries of one question.
+const TRIES: u32 = 8;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BackfillError {
+    #[error(
+        "source {0} can neither be listed nor asked: its vendor has no way to tell of old calls"
+    )]
+    NoWay(String),
+    #[error("source {0} cannot be listed; give --ids with the ids of its calls")]
+    NotListed(String),
+    #[error("{0}")]
+    Header(String),
+    #[error(transparent)]
+    Table(#[from] TableError),
+    #[error("the file changed or cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Database(#[from] DbError),
+    #[error("the vendor does not answer: {0}")]
+    Provider(#[from] ProviderError),
+    #[error("the vendor's list repeats a page for ever")]
+    Circle,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    pub source: String,
+    pub dry_run: bool,
+    /// Pages of a list, or rows of a file.
+    pub walked: u64,
+    /// Where an earlier run of the same plan had ended.
+    pub went_on_from: Option<String>,
+    /// Notices that are new.
+    pub stored: u64,
+    pub repeated: u64,
+    /// Rows of other sources, rows that cannot be read.
+    pub skipped: u64,
+    pub refused: Vec<(u64, String)>,
+    pub forecast: Forecast,
+}
+
+/// One backfill of one source.
+pub struct Backfill<'a> {
+    pub db: &'a Database,
+    pub clock: SharedClock,
+    pub provider: Arc<dyn Provider>,
+    pub dry_run: bool,
+    /// Told after each page: walked so far, stored so far.
+    pub progress: &'a (dyn Fn(u64, u64) + Sync),
+}
+
+impl Backfill<'_> {
+    fn rate(&self) -> f64 {
+        self.provider.common().requests_per_second
+    }
+
+    /// Walks the vendor's list of `window`.
+    pub async fn list(&self, window: Window) -> Result<Report, BackfillError> {
+        let provider = &self.provider;
+        if !provider.capabilities().can_list {
+            let name = provider.name().to_owned();
+            return Err(if self.can_take_ids() {
+                BackfillError::NotListed(name)
+            } else {
+                BackfillError::NoWay(name)
+            });
+        }
+        let plan = format!("list {} {}", window.from, window.to);
+        let mut report = self.begin(&plan).await?;
+        let mut page = report.went_on_from.clone();
+        let mut ends = Vec::new();
+        loop {
+            let asked = page.clone();
+            let listed = self
+                .patiently(|now| provider.list(window, asked.as_deref(), now))
+                .await;
+            let listed = match listed {
+                // The page's token died while nobody worked: the window begins again, repeats do no harm.
+                Err(_) if page.is_some() && report.walked == 0 => {
+                    page = None;
+                    continue;
+                }
+                listed => listed?,
+            };
+            report.walked += 1;
+            for told in &listed.told {
+                ends.extend(self.ends_of(told));
+            }
+            if self.dry_run {
+                report.stored += listed.told.len() as u64;
+            } else {
+                self.store(listed.told, Door::Poll, &mut report).await?;
+            }
+            (self.progress)(report.walked, report.stored);
+            if listed.next.is_some() && listed.next == page || report.walked > u64::from(MOST_PAGES)
+            {
+                return Err(BackfillError::Circle);
+            }
+            page = listed.next;
+            let Some(next) = &page else {
+                break;
+            };
+            self.remember(&plan, next).await?;
+        }
+        self.end(&plan, ends, 1, report).await
+    }
+
+    fn can_take_ids(&self) -> bool {
+        let probe = crate::domain::call::CallFacts::new("callvault-probe");
+        self.provider.capabilities().can_ask || !self.provider.expected(&probe).is_empty()
+    }
+
+    /// What a file of ids will come to, without a question; and the plan's name, by its content.
+    pub fn forecast_ids<R: Read>(
+        &self,
+        file: R,
+        waiting: u64,
+    ) -> Result<(Forecast, String), BackfillError> {
+        let mut ids = Ids::open(Hashed::new(file), self.provider.name())?;
+        let mut ends = Vec::new();
+        let asks = self.provider.capabilities().can_ask;
+        while let Some((_, row)) = ids.next_row()? {
+            if let Ok(Some(row)) = row {
+                let ended = row.ended_at.or(row.started_at);
+                let keeps = self.provider.common().provider_keeps;
+                ends.push(ended.zip(keeps).map(|(at, keeps)| at.plus(keeps)));
+            }
+        }
+        let plan = format!("ids {}", ids.table.into_reader().digest());
+        let now = self.clock.now();
+        let each = 1 + u64::from(asks);
+        Ok((forecast(ends, waiting, self.rate(), each, now), plan))
+    }
+
+    /// Walks a file of ids.
+    pub async fn ids<R: Read>(
+        &self,
+        file: R,
+        forecast: Forecast,
+        plan: &str,
+    ) -> Result<Report, BackfillError> {
+        if !self.can_take_ids() {
+            return Err(BackfillError::NoWay(self.provider.name().to_owned()));
+        }
+        let mut report = self.begin(plan).await?;
+        report.forecast = forecast;
+        let from: u64 = match &report.went_on_from {
+            Some(cursor) => cursor.parse().unwrap_or(0),
+            None => 0,
+        };
+        let asks = self.provider.capabilities().can_ask;
+        let mut ids = Ids::open(file, self.provider.name())?;
+        let mut batch: Vec<Told> = Vec::new();
+        let mut last = from;
+        while let Some((line, row)) = ids.next_row()? {
+            if line <= from {
+                continue;
+            }
+            report.walked += 1;
+            last = line;
+            let row = match row {
+                Ok(Some(row)) => row,
+                Ok(None) => {
+                    report.skipped += 1;
+                    continue;
+                }
+                Err(why) => {
+                    report.skipped += 1;
+                    if report.refused.len() < 1000 {
+                        report.refused.push((line, why));
+                    }
+                    continue;
+                }
+            };
+            batch.push(wanted(&row));
+            if asks && !self.dry_run {
+                let call = AskedCall {
+                    provider_call_id: row.provider_call_id.clone(),
+                    aliases: Vec::new(),
+                    started_at: row.started_at,
+                    ended_at: row.ended_at,
+                    custom: row.custom.clone(),
+                };
+                batch.extend(self.patiently(|now| self.provider.ask(&call, now)).await?);
+            }
+            // A question that was answered is not asked again: what it brought is durable before the next.
+            if asks || batch.len() >= ROWS {
+                self.flush(plan, &mut batch, line, &mut report).await?;
+            }
+        }
+        self.flush(plan, &mut batch, last, &mut report).await?;
+        if !self.dry_run {
+            self.db.end_backfill(self.provider.name(), plan).await?;
+        }
+        Ok(report)
+    }
+
+    async fn flush(
+        &self,
+        plan: &str,
+        batch: &mut Vec<Told>,
+        line: u64,
+        report: &mut Report,
+    ) -> Result<(), BackfillError> {
+        let told = std::mem::take(batch);
+        if self.dry_run {
+            report.stored += told.len() as u64;
+        } else if !told.is_empty() {
+            self.store(told, Door::Import, report).await?;
+            self.remember(plan, &line.to_string()).await?;
+        }
+        (self.progress)(report.walked, report.stored);
+        Ok(())
+    }
+
+    async fn begin(&self, plan: &str) -> Result<Report, BackfillError> {
+        let name = self.provider.name();
+        let went_on_from = if self.dry_run {
+            None
+        } else {
+            self.db.backfill_cursor(name, plan).await?
+        };
+        Ok(Report {
+            source: name.to_owned(),
+            dry_run: self.dry_run,
+            went_on_from,
+            ..Report::default()
+        })
+    }
+
+    async fn remember(&self, plan: &str, cursor: &str) -> Result<(), BackfillError> {
+        if !self.dry_run {
+            let (name, now) = (self.provider.name(), self.clock.now());
+            self.db.set_backfill_cursor(name, plan, cursor, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn end(
+        &self,
+        plan: &str,
+        ends: Vec<Option<Timestamp>>,
+        questions_each: u64,
+        mut report: Report,
+    ) -> Result<Report, BackfillError> {
+        let name = self.provider.name();
+        if !self.dry_run {
+            self.db.end_backfill(name, plan).await?;
+        }
+        let waiting = self.db.count_to_fetch(name).await?;
+        let now = self.clock.now();
+        report.forecast = forecast(ends, waiting, self.rate(), questions_each, now);
+        Ok(report)
+    }
+
+    async fn store(&self, told: Vec<Told>, door: Door, report: &mut Report) -> Result<(), DbError> {
+        let added = told.into_iter().map(|told| {
+            let provider = self.provider.as_ref();
+            let notice = intake::told_notice(provider, door, told, self.clock.now());
+            self.db.add_notice(foreign::marked_backfill(notice))
+        });
+        for added in futures::future::join_all(added).await {
+            match added? {
+                Added::Stored => report.stored += 1,
+                Added::Repeated => report.repeated += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// When the vendor deletes what an item tells of.
+    fn ends_of(&self, told: &Told) -> Vec<Option<Timestamp>> {
+        let now = self.clock.now();
+        let provider = self.provider.as_ref();
+        let notice: Notice = intake::told_notice(provider, Door::Poll, told.clone(), now);
+        let reading: Reading = provider.read(&notice).unwrap_or_default();
+        let keeps = provider.common().provider_keeps;
+        let recordings = reading.recordings.iter();
+        recordings
+            .map(|one| {
+                let call = reading
+                    .calls
+                    .iter()
+                    .find(|call| call.provider_call_id == one.provider_call_id);
+                let ended = call.and_then(|call| call.ended_at.or(call.started_at));
+                let kept = ended.zip(keeps).map(|(at, keeps)| at.plus(keeps));
+                one.clocks.gone_at.or(kept)
+            })
+            .collect()
+    }
+
+    /// Asks again where that may help; the budget of the source is the provider's own to keep.
+    async fn patiently<T, F>(&self, ask: impl Fn(Timestamp) -> F) -> Result<T, ProviderError>
+    where
+        F: Future<Output = Result<T, ProviderError>>,
+    {
+        let mut failures = 0;
+        loop {
+            match ask(self.clock.now()).await {
+                Err(error) if failures < TRIES && error.advice != RetryAdvice::Never => {
+                    failures += 1;
+                    tracing::warn!(source = self.provider.name(), %error, "asking again");
+                    let wait = match error.advice {
+                        RetryAdvice::After(wait) => wait,
+                        RetryAdvice::Backoff | RetryAdvice::Never => {
+                            backoff(failures, rand::random()).min(Duration::from_secs(60))
+                        }
+                    };
+                    tokio::time::sleep(wait).await;
+                }
+                answered => return answered,
+            }
+        }
+    }
+}
+
+fn wanted(row: &Row) -> Told {
+    let body = serde_json::to_vec(row).unwrap_or_default();
+    Told {
+        topic: topic::WANTED.to_owned(),
+        dedup_key: format!(
+            "{}:{}",
+            topic::WANTED,
+            crate::domain::digest::Sha256::of(&body)
+        ),
+        body: body.into(),
+        unreadable: None,
+    }
+}
+
+/// A file of ids: a table with `provider_call_id`, or a JSON object with it on each line.
+struct Ids<R> {
+    table: Table<R>,
+    columns: Option<super::import::Columns>,
+    source: String,
+}
+
+type IdRow = Result<Option<Row>, String>;
+
+impl<R: Read> Ids<R> {
+    fn open(file: R, source: &str) -> Result<Self, BackfillError> {
+        let table = Table::open(file)?;
+        let columns = match table.header() {
+            Some(header) => {
+                let columns = super::import::Columns::of(header).map_err(BackfillError::Header)?;
+                if matches!(columns, super::import::Columns::Directory(_)) {
+                    let why = "the header has no provider_call_id";
+                    return Err(BackfillError::Header(why.to_owned()));
+                }
+                Some(columns)
+            }
+            None => None,
+        };
+        Ok(Self {
+            table,
+            columns,
+            source: source.to_owned(),
+        })
+    }
+
+    /// The next row: `None` within it belongs to another source.
+    fn next_row(&mut self) -> Result<Option<(u64, IdRow)>, BackfillError> {
+        let Some(entry) = self.table.next_entry()? else {
+            return Ok(None);
+        };
+        let row = match (entry.content, &self.columns) {
+            (Err(why), _) => Err(why.to_owned()),
+            (Ok(Content::Cells(cells)), Some(super::import::Columns::Calls(columns))) => {
+                columns.row(cells, chrono_tz::Tz::UTC)
+            }
+            (Ok(Content::Json(line)), _) => json_row(&line),
+            (Ok(Content::Cells(_)), _) => Err("not_json".to_owned()),
+        };
+        let row = row.map(|(source, row)| {
+            let is_ours = source.is_none_or(|source| source == self.source);
+            is_ours.then_some(row)
+        });
+        Ok(Some((entry.line, row)))
+    }
+}
+
+fn json_row(line: &[u8]) -> Result<(Option<String>, Row), String> {
+    let Ok(Value::Object(mut members)) = serde_json::from_slice(line) else {
+        return Err("not_json".to_owned());
+    };
+    let mut text = |name: &str| match members.remove(name) {
+        Some(Value::String(text)) if !text.is_empty() => Some(text),
+        _ => None,
+    };
+    let provider_call_id = text("provider_call_id").ok_or("missing:provider_call_id")?;
+    let source = text("source");
+    let time = |text: Option<String>, name: &str| match text {
+        None => Ok(None),
+        Some(text) => Timestamp::parse(&text)
+            .map(Some)
+            .ok_or_else(|| format!("bad_value:{name}")),
+    };
+    let started_at = time(text("started_at"), "started_at")?;
+    let ended_at = time(text("ended_at"), "ended_at")?;
+    members.sort_keys();
+    Ok((
+        source,
+        Row {
+            provider_call_id,
+            started_at,
+            ended_at,
+            custom: members,
+            ..Row::default()
+        },
+    ))
+}
+
+/// Hashes what is read: a plan goes on only with the same file.
+struct Hashed<R> {
+    reader: R,
+    hasher: Hasher,
+}
+
+impl<R> Hashed<R> {
+    fn new(reader: R) -> Self {
+        Self {
+            reader,
+            hasher: Hasher::new(),
+        }
+    }
+
+    fn digest(self) -> String {
+        self.hasher.finish().sha256.hex()
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        Ok(read)
+    }
+}
