@@ -54,7 +54,8 @@ impl Database {
     pub async fn mark_asked(&self, call_id: Uuid, again: Option<Timestamp>) -> Result<(), DbError> {
         exec(
             self.writer(),
-            "update call set asks = asks + 1, ask_at_ms = $2 \
+            "update call set asks = asks + 1, ask_at_ms = case when exists (select 1 from recording r \
+             where r.call_id = $1 and r.confirmed_at_ms is not null) then null else $2 end \
              where call_id = $1 and ask_at_ms is not null",
             vals![call_id, rows::ms(again)],
         )

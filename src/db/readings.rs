@@ -204,6 +204,8 @@ async fn expect(
     let imported = context.notice.notice.door == Door::Import;
     if talked || imported {
         ask_for(txn, context, call, imported).await?;
+    } else if context.notice.notice.door == Door::Poll {
+        ask_for_the_rest(txn, context, call).await?;
     }
     if !talked {
         return Ok(false);
@@ -236,6 +238,28 @@ async fn expect(
     };
     let outcome = announce::recording(txn, context, call, &expected).await?;
     Ok(outcome == Outcome::New)
+}
+
+/// A call of which only a list told may have more recordings than the list shows (Yunxin's leaves some
+/// files out): it is asked for once.
+async fn ask_for_the_rest(
+    txn: &DatabaseTransaction,
+    context: &Context<'_>,
+    call: &Merged,
+) -> Result<(), DbError> {
+    exec(
+        txn,
+        "update call set ask_at_ms = case when ask_at_ms < $2 then ask_at_ms else $2 end \
+         where call_id = $1 and asks = 0 and exists \
+         (select 1 from recording r where r.call_id = $1 and r.found_by = $3)",
+        vals![
+            call.call_id,
+            context.origin.arrived_at.ms(),
+            Door::Poll.as_str()
+        ],
+    )
+    .await?;
+    Ok(())
 }
 
 /// Plans the question for the call's recordings, or takes it back once they are announced. Known only
