@@ -4,13 +4,14 @@
 //! Failure: a recording that could be had is archived twice, not at all or with other bytes, or one that no way
 //! leads to is made up. Not a failure: by which way it was heard of first, unless only one is open.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use callvault::providers::contract::Capabilities;
-use callvault::simulator::{Error, Options, Vendor, VendorKind};
+use callvault::simulator::{Error, Mishaps, Options, Vendor, VendorKind};
 
 use crate::journeys::{all_as_planned, options};
-use crate::support::house::TestHouse;
+use crate::support::house::{TestHouse, program};
 
 const SOURCE: &str = "suite";
 /// Every second, and never during a test.
@@ -161,4 +162,57 @@ async fn what_comes_twice_late_or_out_of_order_ends_alike() {
         played_any += 1;
     }
     assert!(played_any > 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_calls_that_nobody_announces_are_archived_and_the_meter_says_so() {
+    let silent = |kind, source: &str, calls| {
+        let options = Options {
+            announce: false,
+            calls,
+            mishaps: Mishaps::None,
+            call_interval: Duration::from_millis(1),
+            ..options(source, &[])
+        };
+        (kind, options)
+    };
+    let house = TestHouse::open_on(
+        vec![
+            silent(VendorKind::Feiyu, "feiyu-s", 140),
+            silent(VendorKind::Yunxin, "yunxin-s", 30),
+            silent(VendorKind::Trtc, "trtc-s", 30),
+        ],
+        "sqlite://callvault.db",
+        &archive(OFTEN),
+    )
+    .await;
+    house.make_calls().await;
+    // Feiyu cannot be listed; the ids come from the customer's own system.
+    let ledger = house.ledger();
+    let ids = ledger.iter().filter(|line| line.source == "feiyu-s");
+    let rows: Vec<&str> = ids.map(|line| line.provider_call_id.as_str()).collect();
+    let file = house.path().join("ids.csv");
+    std::fs::write(&file, format!("provider_call_id\n{}\n", rows.join("\n"))).unwrap();
+    let imported = tokio::process::Command::new(program())
+        .arg("--config")
+        .arg(house.config_file())
+        .args(["import", "--source", "feiyu-s"])
+        .arg(&file)
+        .output()
+        .await
+        .unwrap();
+    assert!(imported.status.success(), "{imported:?}");
+    all_as_planned(&house).await;
+    let calls: BTreeSet<_> = ledger
+        .iter()
+        .map(|line| (&line.source, &line.provider_call_id))
+        .collect();
+    assert_eq!(calls.len(), 200);
+    let db = &house.house().db;
+    for source in ["yunxin-s", "trtc-s"] {
+        let made = ledger.iter().filter(|line| line.source == source).count();
+        let found = db.found_by_sweep(source).await.unwrap();
+        assert_eq!(found, made as u64, "{source}");
+    }
+    house.finish().await;
 }
