@@ -16,7 +16,7 @@ use super::{Failure, Global, Out, exit};
     after_help = "Example:\n  callvault simulate feiyu --push-to http://127.0.0.1:8080 --calls 20 --speed 900 --ledger served.ndjson"
 )]
 pub struct Simulate {
-    /// feiyu, aliyun, yunxin or vcrtc
+    /// feiyu, aliyun, yunxin, trtc or vcrtc
     vendor: String,
     /// Where the vendor's own server listens
     #[arg(long, default_value = "127.0.0.1:0")]
