@@ -237,7 +237,8 @@ fn the_first_fault_counts_and_small_ones_are_flags() {
         m["call"] =
             json!({ "id": "c1", "started_at": "soon", "duration_s": -1, "direction": "up" });
         m["attributes"] = json!({ "a": [1], "b": "x" });
-        m["recordings"][1] = m["recordings"][0].clone();
+        let twice = m["recordings"][0].clone();
+        m["recordings"].as_array_mut().unwrap().push(twice);
         m["raw"] = json!("x".repeat(70_000));
     })
     .unwrap();
