@@ -219,6 +219,7 @@ pub fn open_sources(
 ) -> Result<Sources, OpenError> {
     let context = BuildContext {
         pace: pace.clone(),
+        public_url: config.server.public_url.clone(),
         ..BuildContext::local(client.clone(), clock.clone())
     };
     let providers = config

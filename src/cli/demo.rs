@@ -98,6 +98,7 @@ impl Demo {
             ("aliyun-demo", VendorKind::Aliyun, Profile::V2),
             ("vcrtc-demo", VendorKind::Vcrtc, Profile::V2),
             ("yunxin-demo", VendorKind::Yunxin, Profile::V2),
+            ("twilio-demo", VendorKind::Twilio, Profile::V2),
             ("aliyun-queue-demo", VendorKind::Aliyun, Profile::Queue),
             ("aliyun-pnp-demo", VendorKind::Aliyun, Profile::Protection),
             ("trtc-demo", VendorKind::Trtc, Profile::V2),

@@ -16,7 +16,7 @@ use super::{Failure, Global, Out, exit};
     after_help = "Example:\n  callvault simulate feiyu --push-to http://127.0.0.1:8080 --calls 20 --speed 900 --ledger served.ndjson"
 )]
 pub struct Simulate {
-    /// feiyu, aliyun, yunxin, trtc or vcrtc
+    /// feiyu, aliyun, yunxin, trtc, vcrtc or twilio
     vendor: String,
     /// Where the vendor's own server listens
     #[arg(long, default_value = "127.0.0.1:0")]
@@ -41,7 +41,7 @@ pub struct Simulate {
     /// The source's name in callvault's configuration [default: VENDOR-sim]
     #[arg(long)]
     source: Option<String>,
-    /// The other interface of a vendor that has two (feiyu: a CDR per leg; vcrtc: the dedicated cloud with sessions)
+    /// The other interface of a vendor that has two (feiyu: a CDR per leg; vcrtc: the dedicated cloud with sessions; twilio: shared keys)
     #[arg(long)]
     v3: bool,
     /// aliyun only: recordings come by message queue

@@ -35,7 +35,8 @@ pub struct Incoming {
     pub method: String,
     /// The raw query string, without `?`.
     pub query: String,
-    /// Lower-case names.
+    /// Lower-case names; `:path` is path and query as they were called, byte for byte (a secret: it may
+    /// hold the token).
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
 }
@@ -463,6 +464,8 @@ pub struct BuildContext {
     pub pace: SharedPace,
     /// Which account is which source; filled by `registry::build`.
     pub accounts: Accounts,
+    /// Where the world reaches us, for vendors that sign the address they call; none when nobody said.
+    pub public_url: Option<String>,
 }
 
 impl BuildContext {
@@ -473,6 +476,7 @@ impl BuildContext {
             clock,
             pace: LocalPace::shared(),
             accounts: Accounts::default(),
+            public_url: None,
         }
     }
 

@@ -18,5 +18,6 @@ pub mod registry;
 pub mod settings;
 pub mod sources;
 mod trtc;
+mod twilio;
 mod vcrtc;
 mod yunxin;

@@ -8,6 +8,7 @@ use super::contract::{BuildContext, Provider, ProviderKind};
 use super::feiyu::FeiyuKind;
 use super::settings::{CommonSettings, SettingsError};
 use super::trtc::TrtcKind;
+use super::twilio::TwilioKind;
 use super::vcrtc::VcrtcKind;
 use super::yunxin::YunxinKind;
 
@@ -22,10 +23,8 @@ static KINDS: &[&dyn ProviderKind] = &[
     &PbxKind("freeswitch"),
     &PbxKind("asterisk"),
     &PbxKind("cdr"),
+    &TwilioKind,
 ];
-
-/// Kinds of the contract that have no adapter in this version.
-const NOT_YET: &[&str] = &["twilio"];
 
 pub fn kinds() -> &'static [&'static dyn ProviderKind] {
     KINDS
@@ -38,11 +37,7 @@ pub fn find(source: &str, kind: &str) -> Result<&'static dyn ProviderKind, Setti
     }
     let known: Vec<&str> = KINDS.iter().map(|known| known.kind()).collect();
     let known = known.join(", ");
-    let what = if NOT_YET.contains(&kind) {
-        format!("kind {kind:?} is not part of this version; known: {known}")
-    } else {
-        format!("kind {kind:?} is unknown; known: {known}")
-    };
+    let what = format!("kind {kind:?} is unknown; known: {known}");
     Err(SettingsError::new(
         source,
         "kind",

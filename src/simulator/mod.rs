@@ -21,6 +21,7 @@ mod sign;
 mod talks;
 mod text;
 mod trtc;
+mod twilio;
 mod vcrtc;
 mod vendor;
 mod voices;

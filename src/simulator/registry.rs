@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::house::House;
 use super::plan::Mishap;
 use super::vendor::{Manners, Simulated};
-use super::{Error, Profile, aliyun, feiyu, trtc, vcrtc, yunxin};
+use super::{Error, Profile, aliyun, feiyu, trtc, twilio, vcrtc, yunxin};
 
 /// A vendor that can be simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +16,7 @@ pub enum VendorKind {
     Yunxin,
     Vcrtc,
     Trtc,
+    Twilio,
 }
 
 impl VendorKind {
@@ -26,6 +27,7 @@ impl VendorKind {
         Self::Yunxin,
         Self::Vcrtc,
         Self::Trtc,
+        Self::Twilio,
     ];
 
     /// The name on the command line, and the `kind` of the source it plays.
@@ -36,6 +38,7 @@ impl VendorKind {
             Self::Vcrtc => "vcrtc",
             Self::Yunxin => "yunxin",
             Self::Trtc => "trtc",
+            Self::Twilio => "twilio",
         }
     }
 
@@ -46,6 +49,7 @@ impl VendorKind {
             Self::Vcrtc => Arc::new(vcrtc::Vcrtc::new(house)),
             Self::Yunxin => Arc::new(yunxin::Yunxin::new(house)),
             Self::Trtc => Arc::new(trtc::Trtc::new(house)),
+            Self::Twilio => Arc::new(twilio::Twilio::new(house)),
         }
     }
 
@@ -62,6 +66,13 @@ impl VendorKind {
             Self::Vcrtc => Manners {
                 failures: &[Mishap::NeverRecorded, Mishap::Unannounced],
                 never: &[Mishap::OutOfOrder, Mishap::Gone],
+                expired_is_lost: false,
+                queue: &[],
+            },
+            // Media needs credentials and no signed address; what was not announced is in the list.
+            Self::Twilio => Manners {
+                failures: &[Mishap::Gone, Mishap::NeverRecorded],
+                never: &[Mishap::LinkExpired, Mishap::Unannounced],
                 expired_is_lost: false,
                 queue: &[],
             },

@@ -13,6 +13,7 @@ use axum::extract::{RawPathParams, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::Instant;
@@ -108,7 +109,7 @@ async fn take(
         topic: topic.to_owned(),
         method: head.method.as_str().to_owned(),
         query: head.uri.query().unwrap_or_default().to_owned(),
-        headers: plain(&head.headers),
+        headers: plain(&head),
         body,
     };
     let told = incoming.clone();
@@ -188,13 +189,14 @@ fn send(reply: Reply) -> Response {
     response
 }
 
-/// Lower-case names; bytes that are no text are shown as such, a signature over them fails by itself.
-fn plain(headers: &HeaderMap) -> Vec<(String, String)> {
+/// Lower-case names; bytes that are no text are shown as such, a signature over them fails by itself. What was
+/// called goes along under the name that HTTP/2 gives it, which no header can have.
+fn plain(head: &Parts) -> Vec<(String, String)> {
+    let path = head.uri.path_and_query().map_or("", |path| path.as_str());
+    let mut headers = vec![(":path".to_owned(), path.to_owned())];
+    headers.extend(head.headers.iter().map(|(name, value)| {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        (name.as_str().to_owned(), value)
+    }));
     headers
-        .iter()
-        .map(|(name, value)| {
-            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            (name.as_str().to_owned(), value)
-        })
-        .collect()
 }

@@ -32,6 +32,7 @@ mod support;
 mod sweep;
 mod sync;
 mod trtc;
+mod twilio;
 mod vcrtc;
 mod vendors;
 mod ways;
