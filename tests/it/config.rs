@@ -168,9 +168,9 @@ fn an_error_says_what_where_and_what_to_do() {
             "feiyu, aliyun",
         ),
         (
-            "[sources.a]\nkind = \"freeswitch\"\n",
+            "[sources.a]\nkind = \"genesys\"\n",
             "callvault.toml:2",
-            "kind \"freeswitch\" is not part of this version; known: feiyu, aliyun",
+            "kind \"genesys\" is unknown; known: feiyu, aliyun",
             "",
         ),
         (
