@@ -348,8 +348,10 @@ fn all_notes(loaded: &Loaded, report: &TranscodeReport) -> Vec<String> {
         if (told - decoded).abs() > tolerance {
             notes.push(note::DURATION_DIFFERS.to_owned());
         }
-        // Of the whole call only: one party, or one piece of many, may well be shorter than the call.
-        let is_whole = matches!(loaded.row.part, Part::Mixed | Part::Unknown);
+        // Of the whole call only: one party, one leg of several, or one piece of many, may well be shorter.
+        let call = &loaded.row.call;
+        let is_whole =
+            matches!(loaded.row.part, Part::Mixed | Part::Unknown) && call.legs.len() < 2;
         if is_whole && told - decoded > tolerance && !notes.iter().any(|code| code == note::SHORT) {
             notes.push(note::SHORT.to_owned());
         }

@@ -140,7 +140,15 @@ impl Trtc {
         let seed = self.call_seed(plan.index);
         let id = Self::task_id(seed);
         let shape = if plan.ending == Ending::Archived {
-            SHAPES[(plan.index % SHAPES.len() as u64) as usize]
+            match SHAPES[(plan.index % SHAPES.len() as u64) as usize] {
+                // Of the customer's own bucket only callbacks tell: the vendor's search does not know it.
+                Shape::SinglesInBucket | Shape::PlaylistInBucket
+                    if !self.house.options.announce =>
+                {
+                    Shape::SinglesAndMix
+                }
+                shape => shape,
+            }
         } else {
             // What is gone at the vendor is gone in its own store.
             Shape::Slices
