@@ -156,7 +156,11 @@ async fn put_aside(
     let mut headers = message.headers.clone().unwrap_or_default();
     headers.insert("X-Reject-Reason", why);
     // The original's own would make every copy but the first a repeat.
-    headers.insert("Nats-Msg-Id", uuid::Uuid::new_v4().to_string().as_str());
+    let place = message
+        .info()
+        .map_err(trouble("reading a message's place"))?;
+    let id = format!("dead-{}-{}", place.stream, place.stream_sequence);
+    headers.insert("Nats-Msg-Id", id.as_str());
     jetstream
         .publish_with_headers(
             format!("cdr.dead.v1.{}", inlet.provider.kind()),

@@ -216,7 +216,7 @@ enum Content<'a> {
     File(&'a Path),
     Bytes(Bytes),
     /// A stretch of the joined segments that is too large for memory, in a file of its own.
-    Own(Scratch),
+    Own(Box<Scratch>),
 }
 
 /// Segments up to this size are put from memory.
@@ -266,7 +266,7 @@ async fn content<'a>(
         own.write(&buffer[..n]).await?;
     }
     own.finish().await?;
-    Ok(Content::Own(own))
+    Ok(Content::Own(Box::new(own)))
 }
 
 async fn put_and_prove(
