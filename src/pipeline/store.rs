@@ -95,7 +95,7 @@ pub async fn take_up(
             Kept::Nothing => continue,
             // Of a process that is stopping, or has lost its lease and does not know yet.
             Kept::Held => return Err(Verdict::later(reason::ARCHIVE_UNAVAILABLE)),
-            Kept::Taken(scratch) => scratch,
+            Kept::Taken(scratch) => *scratch,
         };
         tracing::info!(recording = %row.recording_id, "original found in the spool, no new download");
         return Ok(Some(Inspected {

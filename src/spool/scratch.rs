@@ -34,7 +34,7 @@ pub enum Kept {
     Nothing,
     /// It is there, and somebody on this machine still has it in hand.
     Held,
-    Taken(Scratch),
+    Taken(Box<Scratch>),
 }
 
 /// Only so that `Debug` shows the count and no internals.
@@ -87,7 +87,7 @@ impl Scratch {
             kept::Found::Held => return Ok(Kept::Held),
             kept::Found::Whole(file, hasher) => (file, hasher),
         };
-        Ok(Kept::Taken(Self {
+        Ok(Kept::Taken(Box::new(Self {
             recording_id,
             named: Named {
                 path,
@@ -98,7 +98,7 @@ impl Scratch {
             writer: BufWriter::with_capacity(0, tokio::fs::File::from_std(file)),
             hasher: HashState(hasher),
             reservation: Reservation::take(&inner, 0)?,
-        }))
+        })))
     }
 
     /// Gives the finished file a name that tells recording and hash, and lets it stay when it is dropped,

@@ -176,12 +176,15 @@ fn a_source_that_only_the_sweep_hears_is_quiet() {
     });
 }
 
+/// What was told, in order.
+type Heard = Arc<Mutex<Vec<Value>>>;
+
 /// An address that keeps what is posted, and answers as it is told.
 async fn listener() -> (String, Arc<Mutex<Vec<Value>>>, Arc<Mutex<u16>>) {
     let heard: Arc<Mutex<Vec<Value>>> = Arc::default();
     let status = Arc::new(Mutex::new(200));
     async fn take(
-        State((heard, status)): State<(Arc<Mutex<Vec<Value>>>, Arc<Mutex<u16>>)>,
+        State((heard, status)): State<(Heard, Arc<Mutex<u16>>)>,
         request: axum::extract::Request,
     ) -> http::StatusCode {
         let target = request.uri().to_string();

@@ -259,7 +259,7 @@ fn first_word(data: &str) -> String {
 /// A path, absolute or below a root, or a web address; other schemes cannot be fetched.
 pub fn locator(place: &str) -> Option<Locator> {
     match place.split_once("://") {
-        Some((scheme, _)) if matches!(scheme, "http" | "https") => {
+        Some(("http" | "https", _)) => {
             let parsed = url::Url::parse(place).ok()?;
             let has_user = !parsed.username().is_empty() || parsed.password().is_some();
             (!has_user).then(|| Locator::Url(place.to_owned()))
