@@ -141,8 +141,12 @@ impl Trtc {
         let id = Self::task_id(seed);
         let shape = if plan.ending == Ending::Archived {
             match SHAPES[(plan.index % SHAPES.len() as u64) as usize] {
-                // Of the customer's own bucket only callbacks tell: the vendor's search does not know it.
-                Shape::SinglesInBucket | Shape::PlaylistInBucket
+                // Only callbacks tell of the customer's own bucket, of the call kit's ids and of old
+                // applications: the vendor's search knows none of them.
+                Shape::SinglesInBucket
+                | Shape::PlaylistInBucket
+                | Shape::CallKit
+                | Shape::Legacy
                     if !self.house.options.announce =>
                 {
                     Shape::SinglesAndMix
