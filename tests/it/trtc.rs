@@ -25,7 +25,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::journeys::{all_as_planned, rows_of};
+use crate::journeys::{all_as_planned, all_as_planned_and_written, rows_of};
 use crate::support::house::{TestHouse, program};
 
 const APP: &str = "1400567890";
@@ -80,7 +80,7 @@ async fn tencent_calls_with_every_mishap_end_as_planned() {
 async fn a_rebuild_gives_playlists_back_with_all_their_files() {
     let mut house = TestHouse::open(vec![tencent(&["none"; 7])]).await;
     house.make_calls().await;
-    all_as_planned(&house).await;
+    all_as_planned_and_written(&house).await;
     let archive = house.house().archive.clone();
     let settings = Settings {
         url: Secret::new("sqlite://rebuilt.db"),
