@@ -244,7 +244,12 @@ mod amqp {
             .unwrap()
         {
             let headers = aside.delivery.properties.headers().clone().unwrap();
-            reasons.push(format!("{:?}", headers.inner()["x-reject-reason"]));
+            match &headers.inner()["x-reject-reason"] {
+                lapin::types::AMQPValue::LongString(why) => {
+                    reasons.push(String::from_utf8_lossy(why.as_bytes()).into_owned());
+                }
+                other => panic!("{other:?}"),
+            }
         }
         reasons.sort();
         assert!(
