@@ -5,6 +5,7 @@
 //! store's files, `/recordings/` the bucket's objects.
 
 mod api;
+mod callbacks;
 mod calls;
 mod store;
 
