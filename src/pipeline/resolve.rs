@@ -48,9 +48,16 @@ pub async fn resolve(
     }
 }
 
-/// The address we hold was refused at the last try, and another one can be asked for.
+/// The address we hold was refused at the last try, and another one can be asked for. While the file may
+/// not be there yet, address and vendor are tried in turn: the address may begin to work, or the vendor
+/// may know by now that the file is gone.
 fn was_refused(row: &RecordingRow) -> bool {
-    row.reason.as_deref() == Some(reason::LINK_EXPIRED) && row.link_renewable
+    row.link_renewable
+        && match row.reason.as_deref() {
+            Some(reason::LINK_EXPIRED) => true,
+            Some(reason::NOT_READY) => (row.failures + row.not_ready_tries) % 2 == 1,
+            _ => false,
+        }
 }
 
 /// Nobody talked and the file does not come within the vendor's `ready_deadline`: it was never made.
