@@ -16,10 +16,11 @@ use callvault::simulator::{Options, Profile, Vendor, VendorKind};
 use crate::support::house::{program, spool_files, stored_keys};
 
 /// Points that this journey cannot reach: multipart needs a bucket and a large file, the journal a
-/// database that is away (`tests/it/spool.rs` kills its writer), the sweep and
+/// database that is away (`tests/it/spool.rs` kills its writer), brokers a broker (`tests/it/crash_ways.rs`), the sweep and
 /// deleting at the vendor need one that can be listed or deletes (`tests/it/sweep.rs`, `tests/it/provider_delete.rs`),
 /// several files a playlist (below).
-const ELSEWHERE: [&str; 5] = [
+const ELSEWHERE: [&str; 6] = [
+    "broker.",
     "mpu_orig.",
     "journal.",
     "sweep.",
@@ -53,13 +54,13 @@ fn points() -> BTreeSet<String> {
     found
 }
 
-struct Served {
-    child: Child,
+pub struct Served {
+    pub child: Child,
     address: String,
 }
 
 /// Starts `serve`; with `dies_at` the process aborts when it comes to that point.
-fn serve(dir: &std::path::Path, port: u16, dies_at: Option<&str>) -> Served {
+pub fn serve(dir: &std::path::Path, port: u16, dies_at: Option<&str>) -> Served {
     let log = std::fs::File::options()
         .create(true)
         .append(true)
@@ -82,7 +83,7 @@ fn serve(dir: &std::path::Path, port: u16, dies_at: Option<&str>) -> Served {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -250,7 +251,7 @@ async fn wait_until_whole(
     }
 }
 
-fn terminate(child: &mut Child) {
+pub fn terminate(child: &mut Child) {
     let pid = rustix::process::Pid::from_child(child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     child.wait().unwrap();

@@ -11,6 +11,8 @@ mod config;
 mod contract_suite;
 #[cfg(feature = "failpoints")]
 mod crash;
+#[cfg(feature = "failpoints")]
+mod crash_ways;
 mod db;
 mod db_find;
 mod db_full;

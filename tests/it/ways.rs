@@ -23,17 +23,17 @@ async fn house(source: &str) -> TestHouse {
     TestHouse::open_on(Vec::new(), "sqlite://callvault.db", &sections).await
 }
 
-fn skipped(what: &str, error: &dyn std::fmt::Display) {
+pub fn skipped(what: &str, error: &dyn std::fmt::Display) {
     let required = std::env::var("CALLVAULT_REQUIRE_SERVERS").is_ok_and(|value| value == "1");
     assert!(!required, "{what} is required and away: {error}");
     println!("SKIPPED: no {what}: {error}");
 }
 
-fn unique() -> String {
+pub fn unique() -> String {
     new_id(SystemClock.now()).simple().to_string()
 }
 
-fn message(n: usize) -> Vec<u8> {
+pub fn message(n: usize) -> Vec<u8> {
     let message = json!({
         "spec": "cdr/1", "event_id": format!("e{n}"), "event_type": "call.ended",
         "occurred_at": "2024-04-05T20:31:50+08:00",
@@ -129,7 +129,7 @@ async fn all_there(house: &TestHouse, wire: &Wire, expected: usize) {
 }
 
 #[cfg(feature = "amqp")]
-mod amqp {
+pub mod amqp {
     use lapin::options::{
         BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
         QueueDeleteOptions,
@@ -139,7 +139,7 @@ mod amqp {
 
     use super::*;
 
-    async fn server() -> Option<(String, Connection)> {
+    pub async fn server() -> Option<(String, Connection)> {
         let url = std::env::var("CALLVAULT_TEST_AMQP")
             .unwrap_or_else(|_| "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned());
         let connecting = Connection::connect(&url, ConnectionProperties::default());
@@ -156,7 +156,7 @@ mod amqp {
         }
     }
 
-    async fn publish(channel: &Channel, queue: &str, body: &[u8], coding: &str) {
+    pub async fn publish(channel: &Channel, queue: &str, body: &[u8], coding: &str) {
         let properties = BasicProperties::default()
             .with_delivery_mode(2)
             .with_content_encoding(coding.into());
