@@ -164,11 +164,28 @@ pub fn tc3(
     hex::encode(hmac_sha256(&key, text.as_bytes()))
 }
 
-/// COS request signature of a GET without a query, the host signed (document 436/7778). `path` is decoded.
-pub fn cos_get(secret: &str, path: &str, host: &str, times: &str) -> String {
+/// COS request signature of a GET, the host signed (document 436/7778). `path` is decoded, and so is `query`, whose
+/// names are in order.
+pub fn cos_get(
+    secret: &str,
+    path: &str,
+    query: &[(String, String)],
+    host: &str,
+    times: &str,
+) -> String {
     let key = hex::encode(hmac_sha1(secret, times));
-    let host: String = form_urlencoded::byte_serialize(host.as_bytes()).collect();
-    let request = format!("get\n{path}\n\nhost={host}\n");
+    let coded = |text: &str| -> String {
+        let form: String = form_urlencoded::byte_serialize(text.as_bytes()).collect();
+        // Forms differ from RFC 3986 in three characters.
+        form.replace('+', "%20")
+            .replace('*', "%2A")
+            .replace("%7E", "~")
+    };
+    let query: Vec<String> = query
+        .iter()
+        .map(|(name, value)| format!("{}={}", coded(name).to_lowercase(), coded(value)))
+        .collect();
+    let request = format!("get\n{path}\n{}\nhost={}\n", query.join("&"), coded(host));
     let hashed = hex::encode(Sha1::digest(request.as_bytes()));
     hex::encode(hmac_sha1(&key, &format!("sha1\n{times}\n{hashed}\n")))
 }

@@ -34,6 +34,7 @@ mod support;
 mod sweep;
 mod sync;
 mod trtc;
+mod trtc_bucket;
 mod twilio;
 mod vcrtc;
 mod vendors;

@@ -56,7 +56,7 @@ pub struct Search<'a> {
 /// Asks one account.
 #[derive(Debug)]
 pub struct Asker {
-    api: Api,
+    pub(super) api: Api,
 }
 
 impl Asker {

@@ -7,6 +7,7 @@ use crate::providers::contract::{AskedCall, ListPage, ProviderError, Told, Windo
 
 use super::answer::{MOST_COUNTED, is_cut};
 use super::ask::{Asker, PAGE, Search, TRTC, items};
+use super::bucket;
 use super::loose;
 use super::media::Media;
 use super::reading::{MEDIA_INFO, TASK_FILE};
@@ -96,6 +97,11 @@ pub async fn list(
     page: Option<&str>,
     now: Timestamp,
 ) -> Result<ListPage, ProviderError> {
+    let in_bucket = page.and_then(bucket::marker);
+    // Without a key for the media store there is only the bucket.
+    if let Some(marker) = in_bucket.or(settings.api.is_none().then_some("")) {
+        return bucket::list(&asker.api, settings, window, marker, now).await;
+    }
     let whole = (window.from.ms(), window.to.ms());
     let page = page.and_then(Page::read).unwrap_or(Page {
         legacy: false,
@@ -118,7 +124,8 @@ pub async fn list(
         told,
         next: page
             .after(&answer, settings, whole)
-            .map(|next| next.write()),
+            .map(|next| next.write())
+            .or_else(|| bucket::begin(settings)),
     })
 }
 
@@ -193,10 +200,17 @@ pub async fn ask(
 ) -> Result<Vec<Told>, ProviderError> {
     let mut known = Known::of(call, settings);
     let mut news = Vec::new();
-    if settings.cos.is_some() {
+    if let Some(cos) = &settings.cos {
         for task in tasks(&known, settings) {
-            news.extend(task_files(asker, settings, &known, task, now).await?);
+            if settings.api.is_some() {
+                news.extend(task_files(asker, settings, &known, task, now).await?);
+            }
+            // What the vendor forgets with the task is still in the bucket.
+            news.extend(bucket::of_task(&asker.api, settings, cos, task, now).await?);
         }
+    }
+    if settings.api.is_none() {
+        return Ok(news);
     }
     if known.ended.is_none()
         && let (Some(app), Some(room), Some(began)) = (&known.app, &known.room, known.began)

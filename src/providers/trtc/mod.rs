@@ -5,6 +5,8 @@
 
 mod answer;
 mod ask;
+mod bucket;
+mod cos;
 mod find;
 mod legacy;
 mod loose;
@@ -20,7 +22,6 @@ mod tests;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::domain::clock::{SharedClock, Timestamp};
@@ -36,14 +37,9 @@ use crate::providers::settings::{CommonSettings, SettingsError};
 
 use ask::{Asker, Search, items};
 use media::Media;
-use settings::{Cos, Settings};
-use sign::CosGet;
+use settings::Settings;
 
 const KIND: &str = "trtc";
-/// How long a signed address of the bucket is good.
-const COS_SIGNED_S: i64 = 15 * 60;
-/// Signed a little into the past, for a clock that is ahead of the vendor's.
-const COS_BEFORE_S: i64 = 60;
 /// `DescribeMediaInfos` takes so many at once.
 const MOST_FILE_IDS: usize = 20;
 
@@ -107,12 +103,12 @@ impl Provider for Trtc {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let has_keys = self.settings.api.is_some();
+        let (has_keys, has_bucket) = (self.settings.api.is_some(), self.settings.cos.is_some());
         let open = self.settings.unsigned || self.settings.unsigned_wrapper;
         Capabilities {
-            can_list: has_keys,
-            can_ask: has_keys,
-            link_renewable: has_keys || self.settings.cos.is_some(),
+            can_list: has_keys || bucket::begin(&self.settings).is_some(),
+            can_ask: has_keys || has_bucket,
+            link_renewable: has_keys || has_bucket,
             token_required: open || !self.settings.legacy_keys.is_empty(),
             ..Capabilities::default()
         }
@@ -161,7 +157,7 @@ impl Provider for Trtc {
         }
         if let (Some(cos), Some(name)) = (&self.settings.cos, list("cos_names").first()) {
             let task = wanted.handle.get("task").and_then(Value::as_str);
-            return Ok(Located::Ready(cos_address(cos, task, name, now)));
+            return Ok(Located::Ready(cos::address(cos, task, name, now)));
         }
         let names = list("names");
         if has_keys && !names.is_empty() {
@@ -193,7 +189,7 @@ impl Provider for Trtc {
                 .is_some_and(|rest| rest.starts_with('/'));
             let is_ours = playlist.url.starts_with(cos.base.as_str());
             if is_ours && from.scheme == to.scheme && from.same_host(&to) && is_beside {
-                address.headers = vec![authorization(cos, to.path(), now)];
+                address.headers = cos::headers(cos, to.path(), &[], now);
             }
         }
         address
@@ -220,15 +216,23 @@ impl Provider for Trtc {
     }
 
     async fn check(&self) -> Vec<Finding> {
-        let place = format!("sources.{}", self.common.name);
+        let mut findings = Vec::new();
+        findings.extend(self.check_search().await);
+        findings.extend(self.check_bucket().await);
+        findings
+    }
+}
+
+impl Trtc {
+    async fn check_search(&self) -> Option<Finding> {
         if self.settings.api.is_none() {
-            return vec![Finding {
+            return Some(Finding {
                 code: "cannot_search",
                 severity: Severity::Warning,
                 what: "without secret_id and secret_key a callback that is lost stays lost: the vendor sends for one minute".to_owned(),
-                place,
+                place: self.place(),
                 remedy: "add a key that may call SearchMedia and DescribeMediaInfos".to_owned(),
-            }];
+            });
         }
         let now = self.clock.now();
         let search = Search {
@@ -236,15 +240,39 @@ impl Provider for Trtc {
             before: Some(now),
             ..Search::default()
         };
-        let Err(error) = self.asker.search(&self.settings, &search, now).await else {
-            return Vec::new();
-        };
+        let searched = self.asker.search(&self.settings, &search, now).await;
+        let remedy = "compare secret_id, secret_key, sdk_app_id and sub_app_id with the console, and the clock";
+        Some(self.finding(searched.err()?, remedy))
+    }
+
+    async fn check_bucket(&self) -> Option<Finding> {
+        let cos = self.settings.cos.as_ref().filter(|cos| cos.list)?;
+        let now = self.clock.now();
+        match cos::page(&self.asker.api, cos, &cos.prefix, "", now).await {
+            Ok(Some(_)) => None,
+            Ok(None) => Some(Finding {
+                code: "cannot_list_bucket",
+                severity: Severity::Warning,
+                what: "the bucket's key may not list it, so what no callback announces there stays unknown".to_owned(),
+                place: self.place(),
+                remedy: "allow the key cos:GetBucket beside cos:GetObject, or write list = false in cos".to_owned(),
+            }),
+            Err(error) => Some(self.finding(
+                error,
+                "compare bucket, region, secret_id and secret_key of cos with the console, and the clock",
+            )),
+        }
+    }
+
+    fn place(&self) -> String {
+        format!("sources.{}", self.common.name)
+    }
+
+    fn finding(&self, error: ProviderError, if_refused: &str) -> Finding {
         let (code, severity, remedy) = match error.kind {
-            ProviderErrorKind::CredentialsRefused => (
-                "credentials_refused",
-                Severity::Error,
-                "compare secret_id, secret_key, sdk_app_id and sub_app_id with the console, and the clock",
-            ),
+            ProviderErrorKind::CredentialsRefused => {
+                ("credentials_refused", Severity::Error, if_refused)
+            }
             ProviderErrorKind::Throttled => {
                 ("throttled", Severity::Warning, "lower requests_per_second")
             }
@@ -254,17 +282,15 @@ impl Provider for Trtc {
                 "check base_url, the network and the vendor's state",
             ),
         };
-        vec![Finding {
+        Finding {
             code,
             severity,
             what: error.detail,
-            place,
+            place: self.place(),
             remedy: remedy.to_owned(),
-        }]
+        }
     }
-}
 
-impl Trtc {
     /// A fresh address of the media store. Gone is only what is gone under every id.
     async fn locate_media(
         &self,
@@ -318,43 +344,4 @@ fn ready(media: &Media) -> Located {
         url: media.url.clone().unwrap_or_default(),
         ..Address::default()
     })
-}
-
-/// What a path segment may hold as it is (RFC 3986, `pchar`), but for what COS signs decoded.
-const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
-
-/// Key = `FileNamePrefix` parts, task and file name (tencent.md, section 3.2).
-fn cos_address(cos: &Cos, task: Option<&str>, name: &str, now: Timestamp) -> Address {
-    let parts = [Some(cos.prefix.as_str()), task, Some(name)];
-    let parts = parts.into_iter().flatten().filter(|part| !part.is_empty());
-    let segments: Vec<String> = parts
-        .flat_map(|part| part.split('/'))
-        .map(|segment| utf8_percent_encode(segment, IN_PATH).to_string())
-        .collect();
-    let path = format!("/{}", segments.join("/"));
-    Address {
-        url: format!("{}{path}", cos.base.as_str()),
-        until: Some(now.plus_ms(COS_SIGNED_S * 1000)),
-        headers: vec![authorization(cos, &path, now)],
-        ..Address::default()
-    }
-}
-
-fn authorization(cos: &Cos, path: &str, now: Timestamp) -> (String, String) {
-    let host =
-        WebAddress::parse(cos.base.as_str()).map_or_else(|_| String::new(), |at| at.authority());
-    let second = now.ms().div_euclid(1000);
-    let get = CosGet {
-        path,
-        query: &[],
-        headers: &[("host", &host)],
-        from: second - COS_BEFORE_S,
-        until: second + COS_SIGNED_S,
-    };
-    let signed = get.authorization(cos.keys.secret_id.expose(), cos.keys.secret_key.expose());
-    ("authorization".to_owned(), signed)
 }

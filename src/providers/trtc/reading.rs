@@ -18,7 +18,7 @@ use super::loose;
 use super::names::FileName;
 use super::push::{self, Family};
 use super::settings::{RoomIds, Settings};
-use super::{legacy, media};
+use super::{bucket, legacy, media};
 
 /// News under these names come from our own questions.
 pub const MEDIA_INFO: &str = "media_info";
@@ -29,6 +29,7 @@ pub fn read(notice: &Notice, settings: &Settings) -> Result<Reading, String> {
         serde_json::from_slice(&notice.body).map_err(|error| format!("not JSON: {error}"))?;
     match notice.topic.as_str() {
         MEDIA_INFO => return media::read(&body, settings),
+        bucket::BUCKET_FILE => return bucket::read(&body, settings),
         TASK_FILE => return task_file(&body, settings, notice.arrived_at),
         _ => {}
     }
@@ -532,7 +533,7 @@ impl<'a> Event<'a> {
 }
 
 /// `video` only: there is no sound to archive, and the file is not forgotten.
-fn keep_picture(
+pub fn keep_picture(
     call: &mut CallFacts,
     file: &File,
     start: Option<Timestamp>,

@@ -75,6 +75,8 @@ pub struct Cos {
     /// Parts of `FileNamePrefix`, joined, without slashes at its ends.
     pub prefix: String,
     pub keys: ApiKeys,
+    /// The sweep reads what lies below the prefix.
+    pub list: bool,
 }
 
 #[derive(Deserialize)]
@@ -133,6 +135,12 @@ struct WrittenCos {
     prefix: String,
     secret_id: Option<Secret>,
     secret_key: Option<Secret>,
+    #[serde(default = "yes")]
+    list: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// Written as a number or as text; digits exact.
@@ -369,5 +377,6 @@ fn read_cos(
         base,
         prefix: cos.prefix.trim_matches('/').to_owned(),
         keys,
+        list: cos.list,
     })
 }

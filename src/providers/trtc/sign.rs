@@ -101,7 +101,8 @@ pub struct CosGet<'a> {
     pub until: i64,
 }
 
-const COS_ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+/// What COS encodes in paths and queries (RFC 3986).
+pub const COS_ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.')

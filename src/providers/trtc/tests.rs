@@ -1,5 +1,6 @@
 //! What the vendor's callbacks and answers do that no table holds.
 
+mod bucket;
 mod finds;
 mod vectors;
 

@@ -112,14 +112,9 @@ impl Trtc {
         let id = Self::task_id(seed);
         let shape = if plan.ending == Ending::Archived {
             match SHAPES[(plan.index % SHAPES.len() as u64) as usize] {
-                // Only callbacks tell of the customer's own bucket, of the call kit's ids and of old
-                // applications: the vendor's search knows none of them.
-                Shape::SinglesInBucket
-                | Shape::PlaylistInBucket
-                | Shape::CallKit
-                | Shape::Legacy
-                    if !self.house.options.announce =>
-                {
+                // Only callbacks tell of the call kit's ids and of old applications: neither the vendor's
+                // search nor the bucket knows them.
+                Shape::CallKit | Shape::Legacy if !self.house.options.announce => {
                     Shape::SinglesAndMix
                 }
                 shape => shape,

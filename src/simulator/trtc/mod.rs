@@ -2,9 +2,10 @@
 //! the customer's bucket.
 //!
 //! Everything lives behind one address: `POST /` is the API (the action tells which), `/media/` the media
-//! store's files, `/recordings/` the bucket's objects.
+//! store's files, `/recordings/` the bucket's objects, `GET /` its list.
 
 mod api;
+mod bucket;
 mod callbacks;
 mod calls;
 mod store;
@@ -125,6 +126,7 @@ impl Simulated for Trtc {
     async fn answer(&self, request: &Request) -> Reply {
         let bucket = format!("/{BUCKET_PREFIX}/");
         let page = match request.path.as_str() {
+            "/" if request.method == Method::GET => "GetBucket".to_owned(),
             "/" => request.header("x-tc-action").to_owned(),
             path if path.starts_with(MEDIA) => MEDIA.to_owned(),
             path if path.starts_with(&bucket) => bucket.clone(),
@@ -138,6 +140,9 @@ impl Simulated for Trtc {
         let is_api = request.path == "/" && !request.target.contains('?');
         if is_api && request.method == Method::POST {
             return self.api(request);
+        }
+        if request.path == "/" && request.method == Method::GET {
+            return self.list_objects(request);
         }
         if request.path.starts_with(MEDIA) {
             return self.media_file(request);

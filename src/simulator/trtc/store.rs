@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 
+use super::super::files;
 use super::super::house::{Call, locked};
 use super::super::plan::{Ending, Mishap};
 use super::super::voices::Audio;
 use super::super::wire::{Reply, Request};
-use super::super::{files, sign};
 use super::{BUCKET_PREFIX, MEDIA, Trtc};
 
 /// A room of the application; numbers and texts are different rooms.
@@ -107,7 +107,7 @@ impl Store {
             .cloned()
     }
 
-    fn at(&self, path: &str) -> Option<(Arc<Stored>, Option<usize>)> {
+    pub(super) fn at(&self, path: &str) -> Option<(Arc<Stored>, Option<usize>)> {
         self.paths.get(path).cloned()
     }
 }
@@ -129,26 +129,12 @@ impl Trtc {
         self.deliver_file(&file, segment, request)
     }
 
-    /// The bucket: signature and time first, then whether the object is there.
-    pub(super) fn object(&self, request: &Request) -> Reply {
-        if let Err(refusal) = self.may_read(request) {
-            return refusal;
-        }
-        let found = locked(&self.store).at(&request.path);
-        let now = self.house.now_ms();
-        let Some((file, segment)) = found.filter(|(file, _)| file.is_there(now)) else {
-            return fault(StatusCode::NOT_FOUND, "NoSuchKey");
-        };
-        if now < file.ready_ms || file.call.strikes(Mishap::NotReady) {
-            return fault(StatusCode::NOT_FOUND, "NoSuchKey");
-        }
-        if file.call.strikes(Mishap::LinkExpired) {
-            return fault(StatusCode::FORBIDDEN, "AccessDenied");
-        }
-        self.deliver_file(&file, segment, request)
-    }
-
-    fn deliver_file(&self, file: &Stored, segment: Option<usize>, request: &Request) -> Reply {
+    pub(super) fn deliver_file(
+        &self,
+        file: &Stored,
+        segment: Option<usize>,
+        request: &Request,
+    ) -> Reply {
         let part;
         let audio = match segment.and_then(|n| file.segments.get(n)) {
             Some((_, bytes)) => {
@@ -163,47 +149,4 @@ impl Trtc {
         };
         files::serve_file(&self.house, &file.call, audio, request, true)
     }
-
-    fn may_read(&self, request: &Request) -> Result<(), Reply> {
-        let denied = |code| Err(fault(StatusCode::FORBIDDEN, code));
-        let told = request.header("authorization");
-        let field = |name: &str| {
-            let mut fields = told.split('&').filter_map(|pair| pair.split_once('='));
-            fields
-                .find(|(key, _)| *key == name)
-                .map_or("", |(_, value)| value)
-        };
-        if told.is_empty() {
-            return denied("AccessDenied");
-        }
-        if field("q-ak") != self.reader_id {
-            return denied("InvalidAccessKeyId");
-        }
-        let times = field("q-key-time");
-        let now = self.house.now_ms() / 1000;
-        let is_good = times.split_once(';').is_some_and(|(from, until)| {
-            let read = |text: &str| text.parse::<i64>().unwrap_or(0);
-            read(from) <= now && now <= read(until)
-        });
-        if !is_good || field("q-sign-time") != times {
-            return denied("RequestTimeTooSkewed");
-        }
-        if field("q-header-list") != "host" || !field("q-url-param-list").is_empty() {
-            return denied("AccessDenied");
-        }
-        let host = request.header("host");
-        let expected = sign::cos_get(&self.reader_key, &request.path, host, times);
-        if field("q-signature") != expected || field("q-sign-algorithm") != "sha1" {
-            return denied("SignatureDoesNotMatch");
-        }
-        Ok(())
-    }
-}
-
-/// An error of COS, in its XML.
-fn fault(status: StatusCode, code: &str) -> Reply {
-    let body = format!(
-        "<?xml version='1.0' encoding='utf-8' ?>\n<Error>\n\t<Code>{code}</Code>\n\t<Message>refused</Message>\n</Error>"
-    );
-    Reply::new(status, "application/xml", body)
 }
