@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use callvault::domain::clock::SharedClock;
+use callvault::domain::clock::{SharedClock, SystemClock};
 use callvault::domain::recording::Role;
 use callvault::ingress::poll::{Mode, Sweeper};
 use callvault::pipeline::{inbox, intake::Intake};
@@ -16,7 +16,7 @@ use callvault::providers::http::GuardedClient;
 use callvault::providers::registry;
 use callvault::providers::settings::CommonSettings;
 use callvault::providers::sources::Sources;
-use callvault::simulator::{Options, VendorKind};
+use callvault::simulator::{Options, Vendor, VendorKind};
 use callvault::spool::journal::Journal;
 use tokio_util::sync::CancellationToken;
 
@@ -113,6 +113,43 @@ async fn recordings_in_the_bucket_are_found_by_its_list_alone_with_every_mishap(
     house.finish().await;
 }
 
+/// The vendor checks the list's signature as it checks those of objects; what the program says of it helps.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_is_signed_with_the_buckets_own_key() {
+    let clock: SharedClock = Arc::new(SystemClock);
+    let vendor = Vendor::start(
+        VendorKind::Trtc,
+        options("trtc-t", &["none"]),
+        clock.clone(),
+    )
+    .await
+    .unwrap();
+    let block: toml::Table = vendor.config_block().parse().unwrap();
+    let mut table = block["sources"]["trtc-t"].as_table().unwrap().clone();
+    table.remove("kind");
+    let fine = source("trtc-t", table.clone(), clock.clone());
+    assert_eq!(fine.check().await, []);
+    for (key, wrong) in [("secret_key", "wrong"), ("secret_id", "AKIDwrong")] {
+        let mut table = table.clone();
+        table["cos"]
+            .as_table_mut()
+            .unwrap()
+            .insert(key.to_owned(), wrong.into());
+        let findings = source("trtc-t", table, clock.clone()).check().await;
+        let codes: Vec<_> = findings.iter().map(|found| found.code).collect();
+        assert_eq!(codes, ["credentials_refused"], "{key}: {findings:?}");
+        assert!(findings[0].remedy.contains("of cos"), "{findings:?}");
+    }
+    vendor.stop().await;
+}
+
+fn source(name: &str, table: toml::Table, clock: SharedClock) -> Arc<dyn Provider> {
+    let kind = registry::find(name, "trtc").unwrap();
+    let (common, own) = CommonSettings::split(name, &kind.defaults(), table).unwrap();
+    let context = BuildContext::local(Arc::new(GuardedClient::new(clock.clone())), clock);
+    kind.build(common, own, &context).unwrap()
+}
+
 #[test]
 fn a_bucket_whose_list_repeats_a_page_for_ever_is_left_and_told_of() {
     on_both(async |house| {
@@ -135,13 +172,8 @@ fn a_bucket_whose_list_repeats_a_page_for_ever_is_left_and_told_of() {
             "sdk_app_id = 1400567890\ncallback_key = \"k\"\nprovider_keeps = \"1d\"\nbase_url.cos = \"{url}\"\n\
              cos = {{ bucket = \"b-1\", region = \"r\", secret_id = \"a\", secret_key = \"s\" }}"
         );
-        let kind = registry::find("trtc-b", "trtc").unwrap();
-        let (common, own) =
-            CommonSettings::split("trtc-b", &kind.defaults(), keys.parse().unwrap()).unwrap();
         let clock: SharedClock = house.clock.clone();
-        let context =
-            BuildContext::local(Arc::new(GuardedClient::new(clock.clone())), clock.clone());
-        let provider: Arc<dyn Provider> = kind.build(common, own, &context).unwrap();
+        let provider = source("trtc-b", keys.parse().unwrap(), clock.clone());
         let sources = Sources::new([provider]);
         let journal = Journal::open(&house.folder().join("journal"))
             .await
