@@ -23,6 +23,9 @@ pub struct TestHouse {
     clock: SharedClock,
 }
 
+/// For what comes by itself, on a machine that does other things besides.
+const PATIENCE: Duration = Duration::from_secs(240);
+
 /// The program itself, which holds the decoder child.
 pub fn program() -> std::path::PathBuf {
     env!("CARGO_BIN_EXE_callvault").into()
@@ -128,7 +131,7 @@ impl TestHouse {
         loop {
             match done(self).await {
                 Ok(value) => return value,
-                Err(why) if begun.elapsed() > Duration::from_secs(90) => panic!("not done: {why}"),
+                Err(why) if begun.elapsed() > PATIENCE => panic!("not done: {why}"),
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
