@@ -29,6 +29,7 @@ mod outage;
 mod provider_delete;
 mod providers;
 mod push_bodies;
+mod service;
 mod spool;
 mod support;
 mod sweep;
