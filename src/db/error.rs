@@ -64,6 +64,11 @@ impl DbError {
         matches!(self.kind, DbErrorKind::Unavailable | DbErrorKind::Busy)
     }
 
+    /// Another writer was in the way: the same again may work at once.
+    pub fn is_busy(&self) -> bool {
+        self.kind == DbErrorKind::Busy
+    }
+
     pub fn is_bad_cursor(&self) -> bool {
         self.kind == DbErrorKind::BadCursor
     }
