@@ -69,6 +69,11 @@ impl DbError {
         self.kind == DbErrorKind::Busy
     }
 
+    /// No repetition makes it work: what was to be written is not to the database's taste.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.kind, DbErrorKind::Conflict | DbErrorKind::Other)
+    }
+
     pub fn is_bad_cursor(&self) -> bool {
         self.kind == DbErrorKind::BadCursor
     }

@@ -100,3 +100,69 @@ async fn sighup_takes_a_new_api_token_and_refuses_a_bad_file() {
     assert_eq!((status("short").await, status(second).await), (403, 200));
     assert!(!said().contains("token-of-tests"), "{}", said());
 }
+
+fn notice(key: &str) -> Notice {
+    let now = SystemClock.now();
+    Notice {
+        notice_id: new_id(now),
+        source: "desk".into(),
+        kind: "feiyu".into(),
+        door: Door::Push,
+        topic: String::new(),
+        method: "POST".into(),
+        query: String::new(),
+        headers: Vec::new(),
+        body: key.into(),
+        sha256: Sha256::of(key.as_bytes()),
+        dedup_key: key.to_owned(),
+        arrived_at: now,
+        unreadable: None,
+    }
+}
+
+#[tokio::test]
+async fn a_notice_that_the_database_refuses_for_good_is_parked_and_the_others_go_on() {
+    let house = WebHouse::open().await;
+    let url = format!(
+        "sqlite://{}",
+        house.dir.path().join("callvault.db").display()
+    );
+    let raw = sea_orm::Database::connect(&url).await.unwrap();
+    raw.execute_unprepared(
+        "create trigger refuses before insert on notice when new.dedup_key = 'odd' \
+         begin select raise(abort, 'not to my taste'); end",
+    )
+    .await
+    .unwrap();
+    let folder = house.dir.path().join("elsewhere");
+    let settings = callvault::spool::Settings {
+        path: folder.clone(),
+        ..callvault::spool::Settings::default()
+    };
+    let spool = Spool::open(&settings, house.dir.path()).await.unwrap();
+    let open = async || Arc::new(Journal::open(&folder.join("journal")).await.unwrap());
+    let journal = open().await;
+    let intake = Intake::new(house.db.clone(), journal.clone(), house.clock.clone());
+    for key in ["one", "odd", "two"] {
+        journal.append(notice(key)).await.unwrap();
+    }
+    assert_eq!(intake.drain_journal().await, Ok(2));
+    journal.append(notice("three")).await.unwrap();
+    assert_eq!(intake.drain_journal().await, Ok(1));
+    assert_eq!(house.db.count_notices_of("desk").await.unwrap(), 3);
+    let usage = spool.usage().await.unwrap();
+    assert_eq!(usage.parked_notices, 1);
+    let alarm = callvault::jobs::alarms::parked(usage).unwrap();
+    assert_eq!((alarm.code.as_str(), alarm.count), ("notices_parked", 1));
+
+    // What refused it was mended: the next start tries again.
+    raw.execute_unprepared("drop trigger refuses")
+        .await
+        .unwrap();
+    drop((journal, intake));
+    let intake = Intake::new(house.db.clone(), open().await, house.clock.clone());
+    assert_eq!(intake.drain_journal().await, Ok(1));
+    assert_eq!(house.db.count_notices_of("desk").await.unwrap(), 4);
+    assert_eq!(spool.usage().await.unwrap().parked_notices, 0);
+    house.stop().await;
+}
