@@ -100,12 +100,11 @@ impl Search {
         let db = open(&config).await?;
         audit(&db, "search", &self.words()).await?;
         if let Some(window) = window(&query) {
-            if out.json {
-                // Stdout is for the lines alone.
-                eprintln!("{window}");
-            } else {
-                out.say(&window);
-            }
+            // Stdout is for the lines alone.
+            out.aside(
+                &serde_json::json!({ "window": { "from": query.from, "to": query.to } }),
+                &window,
+            );
         }
         let mut after = self.after.clone();
         let mut left = if self.limit == 0 {

@@ -121,6 +121,16 @@ impl Out {
         }
     }
 
+    /// What belongs to the answer and is no item of it: a line for people, or an object on stderr.
+    pub fn aside(&self, item: &impl Serialize, text: &str) {
+        if self.json {
+            let line = serde_json::to_string(item).unwrap_or_default();
+            let _ = writeln!(std::io::stderr().lock(), "{line}");
+        } else {
+            self.line(text);
+        }
+    }
+
     /// A reader that has gone away (`| head`) ends the output, not the program with a panic.
     fn line(&self, text: &str) {
         let mut stdout = std::io::stdout().lock();
