@@ -315,23 +315,9 @@ impl Get {
         while let Some(chunk) = reader.body.next().await {
             let chunk = chunk?;
             hasher.update(&chunk);
-            sink.write_all(&chunk).map_err(|error| {
-                Failure::failed(
-                    "write",
-                    error.to_string(),
-                    "the output",
-                    "is there room on the disk?",
-                )
-            })?;
+            sink.write_all(&chunk).map_err(|e| Failure::output(&e))?;
         }
-        sink.flush().map_err(|error| {
-            Failure::failed(
-                "write",
-                error.to_string(),
-                "the output",
-                "is there room on the disk?",
-            )
-        })?;
+        sink.flush().map_err(|e| Failure::output(&e))?;
         if hasher.finish() == object.fingerprint() {
             return Ok(());
         }

@@ -42,3 +42,33 @@ fn with_json_even_the_window_is_json() {
     let told = String::from_utf8(done.stdout).unwrap();
     assert!(told.starts_with("from 2024-03-05T"), "{told}");
 }
+
+#[tokio::test]
+async fn a_reader_that_goes_away_ends_a_command_quietly() {
+    let house = WebHouse::open().await;
+    configure(house.dir.path(), DATABASE);
+    let call = CallFacts {
+        provider_call_id: "call-1".into(),
+        ..CallFacts::default()
+    };
+    house.learn(call, Some("rec-1")).await;
+    // More than any pipe holds.
+    house.archive_next(&vec![7; 4 << 20], None).await;
+    let dir = house.dir.path();
+    // `check_marker` of `get` needs an archive that the database knows.
+    for args in [&["get", "rec-1"][..], &["show", "rec-1"][..]] {
+        let mut child = callvault(dir, args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let told: Vec<String> = BufReader::new(child.stderr.take().unwrap())
+            .lines()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(child.wait().unwrap().code(), Some(141), "{args:?} {told:?}");
+        assert_eq!(told, [] as [&str; 0], "{args:?}");
+    }
+    house.stop().await;
+}
