@@ -72,3 +72,22 @@ async fn a_reader_that_goes_away_ends_a_command_quietly() {
     }
     house.stop().await;
 }
+
+#[test]
+fn a_start_that_is_refused_leaves_nothing_in_the_archive() {
+    let dir = tempfile::tempdir().unwrap();
+    configure(dir.path(), DATABASE);
+    // `get` opens the whole house: the first time it makes the marker.
+    let done = callvault(dir.path(), &["get", "nothing"]).output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    let archive = dir.path().join("archive");
+    assert!(archive.join("_callvault/archive.json").is_file());
+    std::fs::remove_dir_all(&archive).unwrap();
+    std::fs::create_dir(&archive).unwrap();
+    let done = callvault(dir.path(), &["--json", "get", "nothing"])
+        .output()
+        .unwrap();
+    let told: Value = serde_json::from_slice(&done.stderr).unwrap();
+    assert_eq!(told["error"]["code"], "archive_marker_missing");
+    assert_eq!(std::fs::read_dir(&archive).unwrap().count(), 0);
+}
