@@ -91,3 +91,19 @@ fn a_start_that_is_refused_leaves_nothing_in_the_archive() {
     assert_eq!(told["error"]["code"], "archive_marker_missing");
     assert_eq!(std::fs::read_dir(&archive).unwrap().count(), 0);
 }
+
+#[test]
+fn an_unreachable_database_is_named_with_the_cause() {
+    let dir = tempfile::tempdir().unwrap();
+    configure(
+        dir.path(),
+        "[database]\nurl = \"postgres://vault:very-secret@127.0.0.1:1/calls\"\n",
+    );
+    let done = callvault(dir.path(), &["search"]).output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    let told = String::from_utf8(done.stderr).unwrap();
+    for part in ["127.0.0.1:1/calls", "refused"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!told.contains("very-secret"), "{told}");
+}
