@@ -101,6 +101,41 @@ async fn sighup_takes_a_new_api_token_and_refuses_a_bad_file() {
     assert!(!said().contains("token-of-tests"), "{}", said());
 }
 
+#[tokio::test]
+async fn a_loop_that_panics_stops_the_process_and_a_chore_that_panics_is_a_failed_run() {
+    let stop = CancellationToken::new();
+    let work = tokio::spawn(async { panic!("a part of the service panics") });
+    crew::guarded("part", work, stop.clone()).await;
+    assert!(stop.is_cancelled());
+
+    let house = WebHouse::open().await;
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = runs.clone();
+    let chore: schedule::Chore = Arc::new(move || {
+        let run = counted.fetch_add(1, Ordering::Relaxed);
+        assert!(run > 0, "the first run panics");
+        Box::pin(async { Ok("done".to_owned()) })
+    });
+    let chores = vec![schedule::Scheduled {
+        name: "panics-once",
+        cron: "* * * * * *".to_owned(),
+        chore,
+    }];
+    let stop = CancellationToken::new();
+    let clock = Arc::new(SystemClock);
+    let ticking = tokio::spawn(schedule::run(
+        house.db.clone(),
+        clock,
+        "tests".into(),
+        chores,
+        stop.clone(),
+    ));
+    until(async || (runs.load(Ordering::Relaxed) > 1).then_some(())).await;
+    stop.cancel();
+    ticking.await.unwrap().unwrap();
+    house.stop().await;
+}
+
 fn notice(key: &str) -> Notice {
     let now = SystemClock.now();
     Notice {
