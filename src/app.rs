@@ -27,6 +27,7 @@ use crate::providers::sources::Sources;
 use crate::spool::Spool;
 use crate::spool::journal::Journal;
 use crate::web;
+use crate::web::access::ApiToken;
 use crate::web::serve::{Addresses, Listeners};
 use crate::web::state::WebState;
 use crate::worker::crew;
@@ -251,6 +252,7 @@ pub fn open_sources(
 pub struct Running {
     pub house: House,
     pub addresses: Addresses,
+    api_token: ApiToken,
     stop: CancellationToken,
     tasks: tokio_util::task::TaskTracker,
 }
@@ -267,6 +269,16 @@ impl Running {
         {
             tracing::warn!("stopped without waiting any longer");
         }
+    }
+
+    /// Puts what may change while we run into force: the sources with their secrets, tokens and hosts, and
+    /// the token of the readers. All or nothing: an error leaves everything as it was.
+    pub fn reload(&self, config: &Config) -> Result<(), OpenError> {
+        let house = &self.house;
+        let sources = open_sources(config, &house.client, &house.clock, &house.pace)?;
+        house.sources.replace(sources.snapshot().values().cloned());
+        self.api_token.replace(config.server.api_token.clone());
+        Ok(())
     }
 
     /// Resolves when something inside could not go on.
@@ -357,6 +369,7 @@ pub async fn start(
     }
     let journal = tokio::spawn(crew::drain_journal(intake.clone(), stop.clone()));
     tasks.spawn(crew::guarded("journal", journal, stop.clone()));
+    let mut api_token = ApiToken::default();
     let addresses = if parts.web {
         let settings = web::settings::Settings {
             banner: options.banner.clone(),
@@ -382,6 +395,7 @@ pub async fn start(
             spool.clone(),
             settings,
         );
+        api_token = state.api_token.clone();
         let serving = tokio::spawn(web::serve::serve(listeners, state, stop.clone()));
         tasks.spawn(crew::guarded("web server", serving, stop.clone()));
         addresses
@@ -391,6 +405,7 @@ pub async fn start(
     Ok(Running {
         house,
         addresses,
+        api_token,
         stop,
         tasks,
     })

@@ -50,10 +50,11 @@ impl DiskArchive {
         blocking(move || {
             let opened = || {
                 make_root(&root)?;
-                let folders = Folders::default();
-                folders.make(&root, &root.join(TMP))?;
-                place::sweep_unnamed(&root.join(TMP))?;
-                Ok(folders)
+                // Nothing is made here: whoever opens may find that this is not its archive.
+                if root.join(TMP).is_dir() {
+                    place::sweep_unnamed(&root.join(TMP))?;
+                }
+                Ok(Folders::default())
             };
             match opened() {
                 Ok(folders) => Ok(Self {

@@ -100,12 +100,11 @@ impl Search {
         let db = open(&config).await?;
         audit(&db, "search", &self.words()).await?;
         if let Some(window) = window(&query) {
-            if out.json {
-                // Stdout is for the lines alone.
-                eprintln!("{window}");
-            } else {
-                out.say(&window);
-            }
+            // Stdout is for the lines alone.
+            out.aside(
+                &serde_json::json!({ "window": { "from": query.from, "to": query.to } }),
+                &window,
+            );
         }
         let mut after = self.after.clone();
         let mut left = if self.limit == 0 {
@@ -316,23 +315,9 @@ impl Get {
         while let Some(chunk) = reader.body.next().await {
             let chunk = chunk?;
             hasher.update(&chunk);
-            sink.write_all(&chunk).map_err(|error| {
-                Failure::failed(
-                    "write",
-                    error.to_string(),
-                    "the output",
-                    "is there room on the disk?",
-                )
-            })?;
+            sink.write_all(&chunk).map_err(|e| Failure::output(&e))?;
         }
-        sink.flush().map_err(|error| {
-            Failure::failed(
-                "write",
-                error.to_string(),
-                "the output",
-                "is there room on the disk?",
-            )
-        })?;
+        sink.flush().map_err(|e| Failure::output(&e))?;
         if hasher.finish() == object.fingerprint() {
             return Ok(());
         }

@@ -29,6 +29,8 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// Done, and it found something a person should see.
     pub const LOOK: u8 = 3;
+    /// Whoever read our output went away: what a shell shows of a program that SIGPIPE ended.
+    pub const READER_GONE: u8 = 141;
 }
 
 #[derive(Debug, Parser)]

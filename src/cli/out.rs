@@ -1,7 +1,7 @@
 //! What a command prints: lines for people or NDJSON for machines, and failures that say what, where
 //! and what to do.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -45,6 +45,22 @@ impl Failure {
             exit: exit::USAGE,
             ..Self::failed(code, what, place, remedy)
         }
+    }
+
+    /// What was asked for could not be written out.
+    pub fn output(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self {
+                exit: exit::READER_GONE,
+                ..Self::failed("reader_gone", "nobody reads the output", "the output", "")
+            };
+        }
+        Self::failed(
+            "write",
+            error.to_string(),
+            "the output",
+            "is there room on the disk?",
+        )
     }
 }
 
@@ -121,13 +137,30 @@ impl Out {
         }
     }
 
-    /// A reader that has gone away (`| head`) ends the output, not the program with a panic.
+    /// What belongs to the answer and is no item of it: a line for people, or an object on stderr.
+    pub fn aside(&self, item: &impl Serialize, text: &str) {
+        if self.json {
+            let line = serde_json::to_string(item).unwrap_or_default();
+            let _ = writeln!(io::stderr().lock(), "{line}");
+        } else {
+            self.line(text);
+        }
+    }
+
+    /// A reader that has gone away (`| head`) ends the program as it ends other Unix tools: every step
+    /// is safe to be cut short. Words that get lost otherwise are a failure that the exit code tells.
     fn line(&self, text: &str) {
-        let mut stdout = std::io::stdout().lock();
-        let _ = writeln!(stdout, "{text}");
+        if let Err(error) = writeln!(io::stdout().lock(), "{text}") {
+            let failure = Failure::output(&error);
+            let _ = self.fail(&failure);
+            std::process::exit(failure.exit.into());
+        }
     }
 
     pub fn fail(&self, failure: &Failure) -> ExitCode {
+        if failure.exit == exit::READER_GONE {
+            return ExitCode::from(failure.exit);
+        }
         let mut stderr = std::io::stderr().lock();
         let _ = if self.json {
             let error = json!({ "error": {

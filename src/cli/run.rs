@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::app::{self, House, Parts, StartOptions};
+use crate::app::{self, House, Parts, Running, StartOptions};
 use crate::config::Config;
 use crate::domain::clock::SystemClock;
 
@@ -36,7 +36,7 @@ pub async fn run(global: &Global, parts: Parts) -> Result<u8, Failure> {
                 code = exit::FAILED;
                 break;
             }
-            _ = hangup.recv() => reload(global, &running.house),
+            _ = hangup.recv() => reload(global, &running),
             _ = terminate.recv() => break,
             _ = tokio::signal::ctrl_c() => break,
         }
@@ -63,17 +63,13 @@ fn stream(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
 }
 
 /// Secrets, tokens, hosts and sources are read again; a bad file keeps what is in force.
-fn reload(global: &Global, house: &House) {
+fn reload(global: &Global, running: &Running) {
     let again = Config::load(global.config.as_deref())
         .map_err(|error| error.to_string())
-        .and_then(|config| {
-            app::open_sources(&config, &house.client, &house.clock, &house.pace)
-                .map_err(|error| error.to_string())
-        });
+        .and_then(|config| running.reload(&config).map_err(|error| error.to_string()));
     match again {
-        Ok(sources) => {
-            house.sources.replace(sources.snapshot().values().cloned());
-            tracing::info!(sources = ?house.sources.names(), "configuration read again");
+        Ok(()) => {
+            tracing::info!(sources = ?running.house.sources.names(), "configuration read again");
         }
         Err(error) => tracing::error!(error, "configuration not taken, the old one stays in force"),
     }

@@ -4,6 +4,7 @@
 //! answers each. An answer is given only after the commit.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, Value};
 use tokio::sync::{mpsc, oneshot};
@@ -15,8 +16,9 @@ use super::error::{DbError, DbErrorKind};
 use super::notices::Added;
 use super::sql::{all, exec, groups, vals};
 
+/// For one transaction, of many notices or of one.
+const WRITE_WITHIN: Duration = Duration::from_secs(10);
 /// Notices in one transaction; also what may wait in the channel.
-const WRITE_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 const MOST: usize = 512;
 /// Rows of one statement: few distinct texts, so that each is prepared once.
 const CHUNKS: [usize; 4] = [64, 16, 4, 1];
@@ -77,9 +79,7 @@ async fn write_all(writer: &DatabaseConnection, batch: Vec<Entry>) {
             Entry::Refused { source, door } => *refused.entry((source, door)).or_default() += 1,
         }
     }
-    // A database behind a silent network must not hold the writer for ever.
-    let written = tokio::time::timeout(WRITE_WITHIN, write(writer, &notices, &refused)).await;
-    match written.unwrap_or_else(|_| Err(too_slow())) {
+    match in_time(write(writer, &notices, &refused)).await {
         Ok(added) => {
             for (answer, added) in answers.into_iter().zip(added) {
                 let _ = answer.send(Ok(added));
@@ -87,10 +87,12 @@ async fn write_all(writer: &DatabaseConnection, batch: Vec<Entry>) {
         }
         // One that cannot be written must not take the others with it.
         Err(error) if !error.is_unavailable() && notices.len() > 1 => {
-            for (answer, notice) in answers.into_iter().zip(notices) {
-                let one = write(writer, &[notice], &BTreeMap::new()).await;
-                let _ = answer.send(one.map(|mut added| added.remove(0)));
-            }
+            let (none, waiting) = (&BTreeMap::new(), answers.into_iter().zip(notices));
+            one_by_one(waiting, |notice| async move {
+                let mut added = write(writer, &[notice], none).await?;
+                Ok(added.remove(0))
+            })
+            .await;
         }
         Err(error) => {
             for answer in answers {
@@ -98,6 +100,32 @@ async fn write_all(writer: &DatabaseConnection, batch: Vec<Entry>) {
             }
         }
     }
+}
+
+/// Once the database is away, those that are left need not find that out one after another.
+async fn one_by_one<F: Future<Output = Result<Added, DbError>>>(
+    waiting: impl Iterator<Item = (oneshot::Sender<Result<Added, DbError>>, Notice)>,
+    write: impl Fn(Notice) -> F,
+) {
+    let mut away: Option<DbError> = None;
+    for (answer, notice) in waiting {
+        let one = match &away {
+            Some(error) => Err(error.clone()),
+            None => in_time(write(notice)).await,
+        };
+        if let Err(error) = &one
+            && error.kind() == DbErrorKind::Unavailable
+        {
+            away = Some(error.clone());
+        }
+        let _ = answer.send(one);
+    }
+}
+
+/// A database behind a silent network must not hold the writer for ever.
+async fn in_time<T>(work: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
+    let done = tokio::time::timeout(WRITE_WITHIN, work).await;
+    done.unwrap_or_else(|_| Err(too_slow()))
 }
 
 fn too_slow() -> DbError {
@@ -237,4 +265,64 @@ async fn insert<C: ConnectionTrait>(
         .iter()
         .map(|row| row.try_get_by_index(0).map_err(DbError::from))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clock::Timestamp;
+    use crate::domain::digest::Sha256;
+    use crate::domain::ids::new_id;
+
+    fn notice(key: &str) -> Notice {
+        Notice {
+            notice_id: new_id(Timestamp::from_ms(0)),
+            source: "desk".to_owned(),
+            kind: "feiyu".to_owned(),
+            door: Door::Push,
+            topic: String::new(),
+            method: "POST".to_owned(),
+            query: String::new(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            sha256: Sha256::of(b""),
+            dedup_key: key.to_owned(),
+            arrived_at: Timestamp::from_ms(0),
+            unreadable: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_database_holds_nobody_when_notices_are_written_one_by_one() {
+        let (waiting, answers): (Vec<_>, Vec<_>) = ["fine", "refused", "silent", "after"]
+            .into_iter()
+            .map(|key| {
+                let (answer, answered) = oneshot::channel();
+                ((answer, notice(key)), answered)
+            })
+            .unzip();
+        let began = tokio::time::Instant::now();
+        one_by_one(waiting.into_iter(), |notice| async move {
+            match notice.dedup_key.as_str() {
+                "refused" => Err(DbError::new(DbErrorKind::Other, "no")),
+                "silent" => std::future::pending().await,
+                _ => Ok(Added::Stored),
+            }
+        })
+        .await;
+        assert_eq!(began.elapsed(), WRITE_WITHIN);
+        let mut kinds = Vec::new();
+        for answer in answers {
+            kinds.push(answer.await.unwrap().map_err(|error| error.kind()));
+        }
+        assert_eq!(
+            kinds,
+            [
+                Ok(Added::Stored),
+                Err(DbErrorKind::Other),
+                Err(DbErrorKind::Unavailable),
+                Err(DbErrorKind::Unavailable),
+            ]
+        );
+    }
 }

@@ -30,6 +30,7 @@ use super::sql::{all, one, vals};
 
 const BUSY: Duration = Duration::from_secs(5);
 const ACQUIRE: Duration = Duration::from_secs(10);
+const ONE_TRY: Duration = Duration::from_secs(3);
 const READERS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 16;
 /// Any number, the same in every version: the lock that migrations run under.
@@ -98,7 +99,7 @@ impl Database {
                 let error = DbError::from(error);
                 DbError::new(
                     error.kind(),
-                    format!("cannot connect to {}: {error}", shown(settings)),
+                    format!("cannot connect to {}: {error}", tried(settings)),
                 )
             })?;
             (pool.clone(), pool)
@@ -350,9 +351,39 @@ async fn open_postgres(url: &str) -> Result<DatabaseConnection, sea_orm::sqlx::E
     let pool = PgPoolOptions::new()
         .max_connections(POSTGRES_CONNECTIONS)
         .acquire_timeout(ACQUIRE)
-        .connect_with(options)
-        .await?;
+        .connect_with(options.clone())
+        .await;
+    let pool = match pool {
+        Ok(pool) => pool,
+        // The pool tries again until its time is over and then tells of the time alone; one plain try
+        // tells what is wrong.
+        Err(sqlx::Error::PoolTimedOut) => {
+            let plain = sqlx::PgConnection::connect_with(&options);
+            let cause = match tokio::time::timeout(ONE_TRY, plain).await {
+                Ok(Err(cause)) => cause,
+                Ok(Ok(_)) | Err(_) => sqlx::Error::PoolTimedOut,
+            };
+            return Err(cause);
+        }
+        Err(error) => return Err(error),
+    };
     Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
+}
+
+/// Where a PostgreSQL was looked for, with what the address leaves to defaults.
+fn tried(settings: &Settings) -> String {
+    let Ok(options) = PgConnectOptions::from_str(settings.url.expose()) else {
+        return shown(settings);
+    };
+    let database = options.get_database().unwrap_or("(the user's own)");
+    match options.get_socket() {
+        Some(folder) => format!("PostgreSQL in {}/{database}", folder.display()),
+        None => format!(
+            "PostgreSQL at {}:{}/{database}",
+            options.get_host(),
+            options.get_port()
+        ),
+    }
 }
 
 /// The database without user and password, for messages.

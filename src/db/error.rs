@@ -64,6 +64,16 @@ impl DbError {
         matches!(self.kind, DbErrorKind::Unavailable | DbErrorKind::Busy)
     }
 
+    /// Another writer was in the way: the same again may work at once.
+    pub fn is_busy(&self) -> bool {
+        self.kind == DbErrorKind::Busy
+    }
+
+    /// No repetition makes it work: what was to be written is not to the database's taste.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.kind, DbErrorKind::Conflict | DbErrorKind::Other)
+    }
+
     pub fn is_bad_cursor(&self) -> bool {
         self.kind == DbErrorKind::BadCursor
     }

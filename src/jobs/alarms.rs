@@ -242,6 +242,19 @@ pub fn room(spool: Usage, archive_disk: Option<&Path>) -> Vec<Alarm> {
     alarms
 }
 
+/// Notices that lie in the journal and not in the database, on this machine.
+pub fn parked(spool: Usage) -> Option<Alarm> {
+    (spool.parked_notices > 0).then(|| Alarm {
+        count: spool.parked_notices,
+        ..alarm(
+            "notices_parked",
+            None,
+            "the database refuses notices of the journal; they are kept beside it".to_owned(),
+            "the log names the reason; after mending it start again, each start tries them once more",
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,6 +285,7 @@ mod tests {
             used_bytes,
             limit_bytes: 100,
             disk_used_percent: disk,
+            parked_notices: 0,
         };
         let codes = |usage| -> Vec<String> {
             room(usage, None)

@@ -52,6 +52,7 @@ pub async fn status(
     view.alarms.extend(alarms::slack(db, now).await?);
     view.alarms.extend(alarms::quiet(db, sources, now).await?);
     view.alarms.extend(alarms::room(spool, archive_folder));
+    view.alarms.extend(alarms::parked(spool));
     view.alarms
         .sort_by(|a, b| (&a.code, &a.source).cmp(&(&b.code, &b.source)));
     Ok(view)

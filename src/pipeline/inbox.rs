@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use crate::db::Database;
 use crate::db::notices::ClaimedNotice;
 use crate::db::readings::SourceFacts;
+use crate::db::{Database, DbError};
 use crate::domain::clock::Timestamp;
 use crate::domain::deadlines::WorkClass;
 use crate::domain::reading::Reading;
@@ -20,6 +20,13 @@ const BATCH: usize = 64;
 /// A notice that cannot be applied so often is kept for a person, as unreadable.
 const MOST_TRIES: i64 = 20;
 const LEASE: Duration = Duration::from_secs(60);
+/// How long before each try; what a busy database did not take is tried again well within the lease.
+const BUSY_PAUSES: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(800),
+];
 
 /// Reads what waits; gives how many notices were settled. Zero means that nothing waits.
 pub async fn read_waiting(
@@ -27,33 +34,76 @@ pub async fn read_waiting(
     sources: &Sources,
     instance: &str,
     now: Timestamp,
-) -> Result<usize, crate::db::DbError> {
+) -> Result<usize, DbError> {
     let claimed = db
         .claim_notices(BATCH, instance, &sources.names(), now, LEASE)
         .await?;
     let mut count = claimed.len();
-    for notice in claimed {
-        let Some(provider) = sources.get(&notice.notice.source) else {
-            continue;
-        };
-        match settle(db, sources, provider.as_ref(), &notice, now).await {
-            Ok(()) => {}
-            Err(error) if error.is_lease_lost() => {
-                tracing::warn!(notice = %notice.notice.notice_id, "another process reads this notice");
-            }
-            Err(error) if error.is_unavailable() => return Err(error),
-            // Its neighbours must not wait for it; it is tried again when its lease runs out.
-            Err(error) if notice.token < MOST_TRIES => {
-                tracing::error!(notice = %notice.notice.notice_id, %error, "notice not applied");
-            }
-            Err(error) => {
-                let why = format!("not applied after {MOST_TRIES} tries: {error}");
-                db.mark_unreadable(&notice, &why, now).await?;
-            }
+    let mut waiting = claimed;
+    for pause in BUSY_PAUSES {
+        if waiting.is_empty() {
+            break;
         }
+        tokio::time::sleep(pause).await;
+        waiting = settle_each(waiting, |notice| async move {
+            let settled = settle_or_tell(db, sources, &notice, now).await;
+            (notice, settled)
+        })
+        .await?;
+    }
+    if !waiting.is_empty() {
+        tracing::warn!(
+            notices = waiting.len(),
+            "the database was busy, notices are read when their leases end"
+        );
+        count -= waiting.len();
     }
     count += usize::from(db.fill_known_calls(&sources.names(), now).await?);
     Ok(count)
+}
+
+/// Goes through all of them and gives those for which the database was busy: they come again soon, and
+/// their neighbours do not wait for them. With the database away the rest waits for its leases to end.
+async fn settle_each<N, F: Future<Output = (N, Result<(), DbError>)>>(
+    notices: Vec<N>,
+    settle: impl Fn(N) -> F,
+) -> Result<Vec<N>, DbError> {
+    let mut busy = Vec::new();
+    for notice in notices {
+        match settle(notice).await {
+            (_, Ok(())) => {}
+            (notice, Err(error)) if error.is_busy() => busy.push(notice),
+            (_, Err(error)) => return Err(error),
+        }
+    }
+    Ok(busy)
+}
+
+/// An error from here is about the database as a whole: away or busy.
+async fn settle_or_tell(
+    db: &Database,
+    sources: &Sources,
+    notice: &ClaimedNotice,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let Some(provider) = sources.get(&notice.notice.source) else {
+        return Ok(());
+    };
+    let error = match settle(db, sources, provider.as_ref(), notice, now).await {
+        Err(error) if !error.is_unavailable() => error,
+        settled => return settled,
+    };
+    if error.is_lease_lost() {
+        tracing::warn!(notice = %notice.notice.notice_id, "another process reads this notice");
+        return Ok(());
+    }
+    if notice.token < MOST_TRIES {
+        // Its neighbours must not wait for it; it is tried again when its lease runs out.
+        tracing::error!(notice = %notice.notice.notice_id, %error, "notice not applied");
+        return Ok(());
+    }
+    let why = format!("not applied after {MOST_TRIES} tries: {error}");
+    db.mark_unreadable(notice, &why, now).await
 }
 
 async fn settle(
@@ -62,7 +112,7 @@ async fn settle(
     provider: &dyn Provider,
     claimed: &ClaimedNotice,
     now: Timestamp,
-) -> Result<(), crate::db::DbError> {
+) -> Result<(), DbError> {
     fail::fail_point!("inbox.claimed");
     // A parser that panics on foreign bytes costs its notice, never the inbox.
     let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -104,7 +154,7 @@ async fn forward(
     sources: &Sources,
     claimed: &ClaimedNotice,
     reading: &mut Reading,
-) -> Result<(), crate::db::DbError> {
+) -> Result<(), DbError> {
     for told in std::mem::take(&mut reading.forward) {
         let Some(target) = sources.get(&told.source) else {
             let why = format!("source {} is not configured any more", told.source);
@@ -134,5 +184,30 @@ fn facts_of(provider: &dyn Provider) -> SourceFacts {
         provider_keeps_ms: ms(common.provider_keeps),
         expect_recordings: common.expect_recordings,
         expect_within_ms: ms(common.expect_within),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::db::error::DbErrorKind;
+
+    #[tokio::test]
+    async fn a_busy_database_puts_off_one_notice_and_not_the_batch() {
+        let seen = RefCell::new(Vec::new());
+        let settle = |notice: u32| {
+            seen.borrow_mut().push(notice);
+            let settled = match notice {
+                2 => Err(DbError::new(DbErrorKind::Busy, "database is locked")),
+                9 => Err(DbError::new(DbErrorKind::Unavailable, "no connection")),
+                _ => Ok(()),
+            };
+            std::future::ready((notice, settled))
+        };
+        assert_eq!(settle_each(vec![1, 2, 3], &settle).await.unwrap(), [2]);
+        assert!(settle_each(vec![4, 9, 5], &settle).await.is_err());
+        assert_eq!(*seen.borrow(), [1, 2, 3, 4, 9]);
     }
 }

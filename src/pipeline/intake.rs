@@ -159,16 +159,26 @@ impl Intake {
     }
 
     /// Moves what the journal holds into the database; gives how many notices went over.
-    /// A failed drain leaves the journal as it was.
+    /// A failed drain leaves the journal as it was. What the database refuses for good is parked: it must
+    /// not stand before everything that comes later.
     pub async fn drain_journal(&self) -> Result<usize, String> {
         let db = &self.db;
         let moved = self
             .journal
             .drain(async |batch: Vec<Notice>| {
+                let mut refused = Vec::new();
                 for notice in batch {
-                    db.add_notice(notice).await.map_err(|e| e.to_string())?;
+                    match db.add_notice(notice.clone()).await {
+                        Ok(_) => {}
+                        Err(error) if error.is_refusal() => {
+                            let (source, id) = (&notice.source, notice.notice_id);
+                            tracing::error!(source, notice = %id, %error, "the database refuses a notice of the journal");
+                            refused.push(notice);
+                        }
+                        Err(error) => return Err(error.to_string()),
+                    }
                 }
-                Ok::<(), String>(())
+                Ok(refused)
             })
             .await
             .map_err(|e| e.to_string())?;

@@ -49,11 +49,13 @@ pub enum DrainError<E: fmt::Display> {
 }
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Journal<T> {
-    /// Makes the folder when it is missing. Entries that are there already wait for [`Self::drain`].
+    /// Makes the folder when it is missing. Entries that are there already wait for [`Self::drain`], and
+    /// so do those that were parked: what refused them may have been mended since.
     pub async fn open(dir: &Path) -> Result<Self, SpoolError> {
         let dir = dir.to_path_buf();
         blocking(move || {
             make_private_dir(&dir)?;
+            unpark(&dir)?;
             let writer = writer::start(&dir)?;
             Ok(Self {
                 dir,
@@ -85,6 +87,9 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Journal<T> {
     /// Hands all entries over in order, in batches, and removes each file once everything in it was
     /// taken. Gives how many entries were handed over.
     ///
+    /// `deliver` gives back what it can never hand on: that is parked in a file beside the rest
+    /// (`*.parked`), so that it blocks nothing.
+    ///
     /// Entries appended meanwhile go to a new file. The end of a file that broke off in the middle of an
     /// entry was never acknowledged and is dropped. A file with any other damage is kept beside the rest
     /// as `*.damaged` after its good entries were taken.
@@ -94,7 +99,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Journal<T> {
     ) -> Result<usize, DrainError<E>>
     where
         E: fmt::Display,
-        F: Future<Output = Result<(), E>>,
+        F: Future<Output = Result<Vec<T>, E>>,
     {
         let (reply, rotated) = oneshot::channel();
         self.writer
@@ -109,6 +114,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Journal<T> {
             else {
                 continue;
             };
+            let mut refused = Vec::new();
             loop {
                 let (back, batch) = blocking(move || {
                     let batch = entries.next_batch(BATCH_ENTRIES, BATCH_BYTES)?;
@@ -120,9 +126,15 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Journal<T> {
                     break;
                 }
                 let count = batch.len();
-                deliver(batch).await.map_err(DrainError::NotTaken)?;
-                taken += count;
+                let mut left = deliver(batch).await.map_err(DrainError::NotTaken)?;
+                taken += count.saturating_sub(left.len());
+                refused.append(&mut left);
             }
+            let entries = blocking(move || {
+                entries.park(&refused)?;
+                Ok(entries)
+            })
+            .await?;
             fail::fail_point!("journal.before_remove");
             blocking(move || entries.put_away()).await?;
         }
@@ -142,6 +154,77 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>, SpoolError> {
     }
     numbered.sort();
     Ok(numbered.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Entries that were refused for good and wait for a person.
+pub(super) fn count_parked(dir: &Path) -> Result<u64, SpoolError> {
+    let mut count = 0;
+    for path in parked(dir)? {
+        match format::count_lines(&path) {
+            Ok(lines) => count += lines,
+            // Taken up by a start in this moment.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(SpoolError::io("counting", &path, e)),
+        }
+    }
+    Ok(count)
+}
+
+/// Gives parked files their names back. A name that exists belongs to a file that is being drained: the
+/// next start takes that one up.
+fn unpark(dir: &Path) -> Result<(), SpoolError> {
+    for path in parked(dir)? {
+        let again = path.with_extension("");
+        match fs::hard_link(&path, &again) {
+            Ok(()) => {}
+            // Another process is at it.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound
+                ) =>
+            {
+                continue;
+            }
+            Err(e) => return Err(SpoolError::io("taking up", &path, e)),
+        }
+        fs::remove_file(&path).map_err(|e| SpoolError::io("taking up", &path, e))?;
+    }
+    Ok(())
+}
+
+fn parked(dir: &Path) -> Result<Vec<PathBuf>, SpoolError> {
+    let mut found = Vec::new();
+    let failed = |e: io::Error| SpoolError::io("listing", dir, e);
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(e) => return Err(failed(e)),
+    };
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|end| end == "parked") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The highest number in use, also by files that were set aside: theirs are not used again.
+fn last_number(dir: &Path) -> io::Result<u64> {
+    let mut last = 0;
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| {
+            name.strip_prefix("journal-")?
+                .split('.')
+                .next()?
+                .parse()
+                .ok()
+        });
+        last = last.max(number.unwrap_or(0));
+    }
+    Ok(last)
 }
 
 fn name_of(number: u64) -> String {

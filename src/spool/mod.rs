@@ -59,6 +59,8 @@ pub struct Usage {
     pub limit_bytes: u64,
     /// Of the disk that the spool lies on; `None` when the machine does not tell.
     pub disk_used_percent: Option<u8>,
+    /// Notices in the journal that the database refuses for good.
+    pub parked_notices: u64,
 }
 
 /// How full the disk of this folder is, as `df` counts it.
@@ -162,6 +164,7 @@ impl Spool {
                 used_bytes: bytes_below(&dir).map_err(|e| SpoolError::io("counting", &dir, e))?,
                 limit_bytes,
                 disk_used_percent: disk_used_percent(&dir),
+                parked_notices: journal::count_parked(&dir.join("journal"))?,
             })
         })
         .await

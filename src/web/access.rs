@@ -6,6 +6,7 @@
 //! is set nobody reads without it, whatever the address.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, RwLock};
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -16,8 +17,9 @@ use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderMap, Uri};
 
 use super::problem::ApiError;
-use super::settings::{Network, Settings};
+use super::settings::Network;
 use super::state::WebState;
+use crate::domain::secret::Secret;
 
 /// Both ends of a connection, put beside every request by the listener.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +37,34 @@ pub struct Reader {
     pub from: String,
 }
 
+/// The token that readers show; replaced while the server runs when the configuration is read again.
+#[derive(Clone, Debug, Default)]
+pub struct ApiToken(Arc<RwLock<Option<Arc<Secret>>>>);
+
+impl ApiToken {
+    pub fn new(token: Option<Secret>) -> Self {
+        let cell = Self::default();
+        cell.replace(token);
+        cell
+    }
+
+    /// From the next request on; `None` lets this very machine alone read.
+    pub fn replace(&self, token: Option<Secret>) {
+        let token = token.map(Arc::new);
+        match self.0.write() {
+            Ok(mut guard) => *guard = token,
+            Err(poisoned) => *poisoned.into_inner() = token,
+        }
+    }
+
+    fn now(&self) -> Option<Arc<Secret>> {
+        match self.0.read() {
+            Ok(guard) => guard.clone(),
+            Err(poisoned) => poisoned.into_inner().clone(),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
     NoToken,
@@ -50,7 +80,8 @@ pub async fn readers_only(
     next: Next,
 ) -> Response {
     let wire = request.extensions().get::<Wire>().copied();
-    match judge(&state.settings, wire, request.uri(), request.headers()) {
+    let token = state.api_token.now();
+    match judge(token.as_deref(), wire, request.uri(), request.headers()) {
         Ok(actor) => {
             let from = wire.map_or(String::new(), |wire| {
                 let trusted = &state.settings.trusted_proxies;
@@ -74,9 +105,7 @@ pub async fn readers_only(
             let page = !(path.starts_with("/api/") || path == "/metrics");
             match denied {
                 Denied::CrossSite => ApiError::cross_site(),
-                Denied::NoToken if page && state.settings.api_token.is_some() => {
-                    ApiError::password_required()
-                }
+                Denied::NoToken if page && token.is_some() => ApiError::password_required(),
                 Denied::NoToken => ApiError::token_required(),
             }
             .into_response()
@@ -86,7 +115,7 @@ pub async fn readers_only(
 
 /// The rule itself: who reads, for the audit trail.
 pub fn judge(
-    settings: &Settings,
+    token: Option<&Secret>,
     wire: Option<Wire>,
     uri: &Uri,
     headers: &HeaderMap,
@@ -98,7 +127,7 @@ pub fn judge(
     if foreign && word("sec-fetch-mode") != Some("navigate") {
         return Err(Denied::CrossSite);
     }
-    match &settings.api_token {
+    match token {
         Some(token) => match offered(headers) {
             Some(offer) if !token.is_empty() && token.matches(&offer) => Ok("token:api_token"),
             _ => Err(Denied::NoToken),
@@ -193,7 +222,6 @@ fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::secret::Secret;
 
     fn wire(listener: &str, peer: &str) -> Option<Wire> {
         Some(Wire {
@@ -214,12 +242,9 @@ mod tests {
         wire: Option<Wire>,
         pairs: &[(&'static str, &str)],
     ) -> Result<&'static str, Denied> {
-        let settings = Settings {
-            api_token: token.map(Secret::new),
-            ..Settings::default()
-        };
+        let token = token.map(Secret::new);
         let uri = Uri::from_static("/api/v1/status");
-        judge(&settings, wire, &uri, &headers(pairs))
+        judge(token.as_ref(), wire, &uri, &headers(pairs))
     }
 
     #[test]
@@ -290,13 +315,12 @@ mod tests {
 
     #[test]
     fn a_host_in_the_request_line_counts_too() {
-        let settings = Settings::default();
         let loopback = wire("127.0.0.1:8080", "127.0.0.1:5000");
         let host = headers(&[("host", "localhost")]);
         let foreign = Uri::from_static("http://evil.example/api/v1/status");
-        assert!(judge(&settings, loopback, &foreign, &host).is_err());
+        assert!(judge(None, loopback, &foreign, &host).is_err());
         let own = Uri::from_static("http://localhost/api/v1/status");
-        assert!(judge(&settings, loopback, &own, &host).is_ok());
+        assert!(judge(None, loopback, &own, &host).is_ok());
     }
 
     #[test]
@@ -341,11 +365,8 @@ mod tests {
         );
         let mut twice = headers(&[("authorization", "Bearer 0123456789abcdef")]);
         twice.append(AUTHORIZATION, "Bearer 0123456789abcdef".parse().unwrap());
-        let settings = Settings {
-            api_token: token.map(Secret::new),
-            ..Settings::default()
-        };
-        assert!(judge(&settings, far, &Uri::from_static("/"), &twice).is_err());
+        let token = token.map(Secret::new);
+        assert!(judge(token.as_ref(), far, &Uri::from_static("/"), &twice).is_err());
     }
 
     #[test]

@@ -12,7 +12,9 @@ use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER,
+};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -26,6 +28,11 @@ use crate::providers::contract::{Incoming, Outcome, Provider, Refusal, Reply};
 
 /// For the whole body; senders of a few kilobytes need milliseconds.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
+
+/// Many clients read no answer before they have sent all: so much of a body that is too large is read and
+/// thrown away before the answer goes out, and for so long.
+const DRAINED_BYTES: usize = 8 << 20;
+const DRAINED_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the path after the source's name came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -92,7 +99,7 @@ async fn take(
                 ..Incoming::default()
             };
             let mut response = send(provider.answer(Outcome::TooLarge, &asked));
-            // The rest of the body is not waited for.
+            // What is left of the body now is not waited for.
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -123,20 +130,41 @@ enum Unread {
     Broken,
 }
 
-async fn read(body: Body, headers: &HeaderMap, limit: u64) -> Result<Bytes, Unread> {
+async fn read(mut body: Body, headers: &HeaderMap, limit: u64) -> Result<Bytes, Unread> {
     let told = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if told.is_some_and(|told| told > limit) {
+        // Who asks before sending is told at once; reading would tell it to go on.
+        if !headers.contains_key(EXPECT) {
+            drain(&mut body).await;
+        }
         return Err(Unread::TooLarge);
     }
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    match tokio::time::timeout(BODY_WITHIN, Limited::new(body, limit).collect()).await {
+    match tokio::time::timeout(BODY_WITHIN, Limited::new(&mut body, limit).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Unread::TooLarge),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            drain(&mut body).await;
+            Err(Unread::TooLarge)
+        }
         Ok(Err(_)) => Err(Unread::Broken),
         Err(_) => Err(Unread::TooSlow),
     }
+}
+
+/// Reads and forgets, within bounds. What is beyond them meets a closed connection.
+async fn drain(body: &mut Body) {
+    let forget = async {
+        let mut drained = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            drained += frame.data_ref().map_or(0, Bytes::len);
+            if drained > DRAINED_BYTES {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAINED_WITHIN, forget).await;
 }
 
 /// The rule of CONTRACTS, section 2: token and topic; a token alone; a topic alone only where no token is set.

@@ -190,7 +190,7 @@ impl Numbers {
         page.family(
             "callvault_slack_seconds_min",
             "gauge",
-            "Least time until a provider deletes a recording that is not archived.",
+            "Least seconds left until the vendor's copy or its link ends, over a source's recordings: from now for what waits, from archiving for what is archived; negative: too late.",
         );
         for (source, slack_s) in &self.slack_s {
             page.sample(&[("source", source)], *slack_s as f64);

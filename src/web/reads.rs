@@ -182,6 +182,7 @@ pub async fn status(state: &WebState) -> Result<StatusView, ApiError> {
         used_bytes: 0,
         limit_bytes: 0,
         disk_used_percent: None,
+        parked_notices: 0,
     });
     ask(
         state,

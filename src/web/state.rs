@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::access::ApiToken;
 use super::health::Readiness;
 use super::metrics::Metrics;
 use super::reads::Scrape;
@@ -24,6 +25,8 @@ pub struct WebState {
     pub clock: SharedClock,
     pub spool: Spool,
     pub settings: Arc<Settings>,
+    /// Taken out of the settings: the one place where readers' token is looked up.
+    pub api_token: ApiToken,
     pub metrics: Arc<Metrics>,
     pub(super) readiness: Arc<Readiness>,
     pub(super) scrape: Arc<Scrape>,
@@ -37,8 +40,9 @@ impl WebState {
         providers: Sources,
         clock: SharedClock,
         spool: Spool,
-        settings: Settings,
+        mut settings: Settings,
     ) -> Self {
+        let api_token = ApiToken::new(settings.api_token.take());
         Self {
             db,
             archive,
@@ -47,6 +51,7 @@ impl WebState {
             clock,
             spool,
             settings: Arc::new(settings),
+            api_token,
             metrics: Arc::default(),
             readiness: Arc::default(),
             scrape: Arc::default(),

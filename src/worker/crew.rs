@@ -74,11 +74,12 @@ pub async fn run(
     let tidying = tidy_kept(tools.clone(), stop.clone());
     tracker.spawn(guard("kept files", tokio::spawn(tidying)));
     let (db, clock, ticking) = (tools.db.clone(), tools.clock.clone(), stop.clone());
-    tracker.spawn(async move {
+    let ticks = async move {
         if let Err(error) = schedule::run(db, clock, name, chores, ticking).await {
             tracing::error!(%error, "the schedule does not run");
         }
-    });
+    };
+    tracker.spawn(guard("schedule", tokio::spawn(ticks)));
     tracker.close();
     tracker.wait().await;
 }

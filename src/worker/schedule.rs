@@ -2,9 +2,11 @@
 //! runs the chore, so any number of processes may tick.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
@@ -85,7 +87,10 @@ async fn run_ticks(
         let due = Timestamp::from_ms(now.ms() - now.ms().rem_euclid(1000));
         match db.tick(scheduled.name, due, &instance, now).await {
             Ok(Some(run)) => {
-                let result = (scheduled.chore)().await;
+                // One run that panics is a failed run, not the end of all later ones.
+                let run_once = async { (scheduled.chore)().await };
+                let result = AssertUnwindSafe(run_once).catch_unwind().await;
+                let result = result.unwrap_or_else(|_| Err("it panicked".to_owned()));
                 let text = match &result {
                     Ok(text) => text.clone(),
                     Err(text) => format!("failed: {text}"),

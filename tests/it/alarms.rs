@@ -31,6 +31,7 @@ async fn alarms(house: &House, sources: &Sources, now: Timestamp) -> Vec<Alarm> 
         used_bytes: 0,
         limit_bytes: 1 << 30,
         disk_used_percent: Some(10),
+        parked_notices: 0,
     };
     let mut alarms = status::status(&house.db, sources, spool, None, now)
         .await
@@ -136,6 +137,7 @@ fn a_clock_that_a_worker_found_off_is_told_until_it_is_set_or_the_worker_is_gone
             used_bytes: 0,
             limit_bytes: 1,
             disk_used_percent: None,
+            parked_notices: 0,
         };
         let told = async |now| {
             let view = status::status(&house.db, &sources, spool, None, now)

@@ -54,8 +54,8 @@ async fn nothing_is_left_behind_by_a_put() {
 #[tokio::test]
 async fn unfinished_files_of_dead_writers_are_swept_and_those_of_living_ones_stay() {
     let base = tempfile::tempdir().unwrap();
-    DiskArchive::open(base.path()).await.unwrap();
     let tmp = base.path().join("_callvault/tmp");
+    fs::create_dir_all(&tmp).unwrap();
     fs::write(tmp.join("1-0.part"), b"dead").unwrap();
     let living = fs::File::create(tmp.join("2-0.part")).unwrap();
     living.lock().unwrap();
@@ -71,6 +71,7 @@ async fn unfinished_files_of_dead_writers_are_swept_and_those_of_living_ones_sta
 async fn the_tmp_folder_holds_no_objects() {
     let base = tempfile::tempdir().unwrap();
     let archive = DiskArchive::open(base.path()).await.unwrap();
+    fs::create_dir_all(base.path().join("_callvault/tmp")).unwrap();
     fs::write(base.path().join("_callvault/tmp/x.part"), b"abc").unwrap();
     assert!(put(&archive, "_callvault/tmp/y").await.is_err());
     let listed: Vec<_> = futures::StreamExt::collect(archive.list("")).await;

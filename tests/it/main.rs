@@ -7,6 +7,7 @@ mod archive_disk;
 mod archive_faults;
 mod arrows;
 mod backfill;
+mod command_line;
 mod config;
 mod contract_suite;
 #[cfg(feature = "failpoints")]
@@ -29,6 +30,7 @@ mod outage;
 mod provider_delete;
 mod providers;
 mod push_bodies;
+mod service;
 mod spool;
 mod support;
 mod sweep;

@@ -67,7 +67,7 @@ async fn every_acknowledged_entry_survives_a_kill() {
         journal
             .drain(|batch: Vec<u64>| {
                 delivered.extend(batch);
-                std::future::ready(Ok::<(), String>(()))
+                std::future::ready(Ok::<_, String>(Vec::new()))
             })
             .await
             .unwrap();
@@ -129,7 +129,7 @@ async fn a_full_disk_is_said_and_work_goes_on_when_there_is_room_again() {
     journal
         .drain(|batch: Vec<String>| {
             entries.extend(batch);
-            std::future::ready(Ok::<(), String>(()))
+            std::future::ready(Ok::<_, String>(Vec::new()))
         })
         .await
         .unwrap();

@@ -513,5 +513,7 @@ async fn metrics_carry_the_promised_names() {
     ] {
         assert!(text.contains(&format!("# TYPE {name} ")), "{name}");
     }
+    let slack = "# HELP callvault_slack_seconds_min Least seconds left until the vendor's copy or its link ends";
+    assert!(text.contains(slack), "{text}");
     house.stop().await;
 }

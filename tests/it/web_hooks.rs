@@ -232,3 +232,29 @@ async fn the_second_listener_takes_notices_and_nothing_else() {
     }
     house.stop().await;
 }
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_answered_to_those_who_read_only_after_sending() {
+    let house = WebHouse::open().await;
+    let size = 6 << 20;
+    let told = format!(
+        "POST /hooks/desk/cdr HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"
+    );
+    let untold = format!(
+        "POST /hooks/desk/cdr HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{size:x}\r\n"
+    );
+    for (head, end) in [(told, ""), (untold, "\r\n0\r\n\r\n")] {
+        let mut request = head.clone().into_bytes();
+        request.resize(request.len() + size, b'x');
+        request.extend(end.as_bytes());
+        let answer = raw(house.at, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 413"), "{head}: {answer:.200}");
+    }
+    // Who asks before sending is told without sending.
+    let asks = format!(
+        "POST /hooks/desk/cdr HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\nExpect: 100-continue\r\n\r\n"
+    );
+    let answer = raw(house.at, asks.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer:.200}");
+    house.stop().await;
+}

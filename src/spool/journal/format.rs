@@ -3,13 +3,14 @@
 //! One line an entry: the length of its JSON in hex, the first 16 hex digits of the JSON's SHA-256, the
 //! JSON. JSON as serde writes it holds no line feed, so a damaged line does not hide the next.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::marker::PhantomData;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::domain::digest::Sha256;
@@ -94,6 +95,44 @@ impl<T: DeserializeOwned> Entries<T> {
         Ok(batch)
     }
 
+    /// Writes entries that were refused into a file beside this one, whole before it has its name.
+    pub(super) fn park(&self, refused: &[T]) -> Result<(), SpoolError>
+    where
+        T: Serialize,
+    {
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let parked = self.path.with_extension("ndjson.parked");
+        let failed = |e| SpoolError::io("parking", &parked, e);
+        let mut lines = Vec::new();
+        for entry in refused {
+            lines.extend(line(&serde_json::to_vec(entry).map_err(SpoolError::Entry)?));
+        }
+        let unfinished = self.path.with_extension("ndjson.parking");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&unfinished)
+            .map_err(failed)?;
+        file.write_all(&lines).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+        fs::rename(&unfinished, &parked).map_err(failed)?;
+        if let Some(dir) = parked.parent() {
+            File::open(dir)
+                .and_then(|dir| dir.sync_all())
+                .map_err(failed)?;
+        }
+        tracing::error!(
+            file = %parked.display(),
+            entries = refused.len(),
+            "journal entries that nobody takes are parked"
+        );
+        Ok(())
+    }
+
     /// Removes the file, or sets it aside when something in it could not be read.
     pub(super) fn put_away(self) -> Result<(), SpoolError> {
         if self.damaged == 0 {
@@ -108,6 +147,15 @@ impl<T: DeserializeOwned> Entries<T> {
         );
         fs::rename(&self.path, &aside).map_err(|e| SpoolError::io("setting aside", &self.path, e))
     }
+}
+
+pub(super) fn count_lines(path: &Path) -> io::Result<u64> {
+    let mut lines = 0;
+    for line in BufReader::new(File::open(path)?).split(b'\n') {
+        line?;
+        lines += 1;
+    }
+    Ok(lines)
 }
 
 #[cfg(test)]

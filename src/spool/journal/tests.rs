@@ -14,7 +14,7 @@ async fn drained(journal: &Journal<String>) -> Vec<String> {
     journal
         .drain(|batch: Vec<String>| {
             all.extend(batch);
-            std::future::ready(Ok::<(), String>(()))
+            std::future::ready(Ok::<_, String>(Vec::new()))
         })
         .await
         .unwrap();
@@ -115,7 +115,7 @@ async fn a_delivery_that_fails_leaves_the_journal_as_it_was() {
     let journal = journal(dir.path()).await;
     journal.append("one".to_owned()).await.unwrap();
     let refused = journal
-        .drain(async |_| Err::<(), _>("database away"))
+        .drain(async |_| Err::<Vec<String>, _>("database away"))
         .await
         .unwrap_err();
     assert_eq!(
@@ -139,7 +139,7 @@ async fn a_long_journal_is_handed_over_in_bounded_batches_from_several_files() {
     let taken = journal
         .drain(|batch: Vec<String>| {
             batches.push(batch.len());
-            std::future::ready(Ok::<(), String>(()))
+            std::future::ready(Ok::<_, String>(Vec::new()))
         })
         .await
         .unwrap();
@@ -159,7 +159,7 @@ async fn a_drain_may_run_in_a_task_of_its_own() {
         task_journal
             .drain(async |batch: Vec<String>| {
                 sink.lock().await.extend(batch);
-                Ok::<(), String>(())
+                Ok::<_, String>(Vec::new())
             })
             .await
             .unwrap()
@@ -182,4 +182,23 @@ async fn a_journal_that_cannot_write_says_so_to_everyone_who_waits() {
     fs::create_dir(&at).unwrap();
     journal.append("three".to_owned()).await.unwrap();
     assert_eq!(drained(&journal).await, ["three"]);
+}
+
+#[tokio::test]
+async fn what_is_refused_for_good_is_parked_under_a_name_of_its_own_until_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = journal(dir.path()).await;
+    for (text, parked) in [("one", 1), ("two", 2)] {
+        journal.append(text.to_owned()).await.unwrap();
+        let refused = journal
+            .drain(async |batch: Vec<String>| Ok::<_, String>(batch))
+            .await;
+        assert_eq!(refused.unwrap(), 0);
+        assert_eq!(count_parked(dir.path()).unwrap(), parked);
+        assert_eq!(drained(&journal).await, Vec::<String>::new());
+    }
+    let next = Journal::open(dir.path()).await.unwrap();
+    assert_eq!(count_parked(dir.path()).unwrap(), 0);
+    assert_eq!(drained(&next).await, ["one", "two"]);
+    assert_eq!(names(dir.path()), Vec::<String>::new());
 }

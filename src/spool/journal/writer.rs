@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{files, name_of, number_of};
+use super::{last_number, name_of};
 use crate::spool::SpoolError;
 
 /// A file is closed for writing above this, so that draining removes what it has handed over in pieces.
@@ -120,8 +120,7 @@ impl Writer {
 
 impl Current {
     fn begin(dir: &Path) -> io::Result<Self> {
-        let last = files(dir).map_err(io::Error::other)?;
-        let last = last.last().and_then(|path| number_of(path)).unwrap_or(0);
+        let last = last_number(dir)?;
         // Numbers beyond the last: another process may begin one at the same time.
         for number in last.saturating_add(1)..=u64::MAX {
             let path = dir.join(name_of(number));
