@@ -13,7 +13,7 @@ use crate::domain::clock::SharedClock;
 use crate::domain::ids::new_id;
 use crate::domain::notice::Notice;
 use crate::ingress::poll::{Mode, Sweeper};
-use crate::jobs::{provider_delete, reconcile, status, tell};
+use crate::jobs::{fixity, provider_delete, reconcile, status, tell};
 use crate::pipeline::decoder::{DecoderCrew, DecoderLimits};
 use crate::pipeline::faults::Faults;
 use crate::pipeline::handoff::Tools;
@@ -349,6 +349,9 @@ pub async fn start(
         );
         let mut chores = vec![poll_chore(&house, sweeper)];
         chores.push(provider_delete_chore(&house));
+        if house.config.fixity.every.is_some() {
+            chores.push(fixity_chore(&house, &stop));
+        }
         if house.config.alarms.is_used() {
             chores.push(alarm_chore(&house, &spool));
         }
@@ -514,6 +517,35 @@ fn provider_delete_chore(house: &House) -> Scheduled {
     Scheduled {
         name: "provider_delete",
         cron: PROVIDER_DELETE.to_owned(),
+        chore,
+    }
+}
+
+/// A look whether anything is due; what a process left when it died is gone on with.
+const FIXITY: &str = "45 */10 * * * *";
+
+/// Looks for stored objects and reads them again, a share each day.
+fn fixity_chore(house: &House, stop: &CancellationToken) -> Scheduled {
+    let fixity = fixity::Fixity {
+        db: house.db.clone(),
+        archive: house.archive.clone(),
+        clock: house.clock.clone(),
+        settings: house.config.fixity,
+        stop: stop.clone(),
+    };
+    let chore: Chore = Arc::new(move || {
+        let fixity = fixity.clone();
+        Box::pin(async move {
+            let report = fixity
+                .due(&|_| {})
+                .await
+                .map_err(|error| error.to_string())?;
+            Ok(report.to_string())
+        })
+    });
+    Scheduled {
+        name: "fixity",
+        cron: FIXITY.to_owned(),
         chore,
     }
 }

@@ -30,7 +30,7 @@ const SYSTEM_FILE: &str = "/etc/callvault/callvault.toml";
 /// The variable that names the file.
 const FILE_VARIABLE: &str = "CALLVAULT_CONFIG";
 
-const SECTIONS: [&str; 10] = [
+const SECTIONS: [&str; 11] = [
     "server",
     "database",
     "archive",
@@ -38,6 +38,7 @@ const SECTIONS: [&str; 10] = [
     "worker",
     "access_copy",
     "schedule",
+    "fixity",
     "alarms",
     "log",
     "sources",
@@ -140,6 +141,7 @@ pub struct Config {
     pub worker: worker::settings::Settings,
     pub access_copy: AccessSettings,
     pub schedule: worker::settings::ScheduleSettings,
+    pub fixity: jobs::fixity::Settings,
     pub alarms: jobs::tell::Settings,
     pub log: LogSettings,
     /// In the order of their names.
@@ -215,6 +217,7 @@ impl Config {
             worker: section(&mut root, "worker", &places)?,
             access_copy: section(&mut root, "access_copy", &places)?,
             schedule: section(&mut root, "schedule", &places)?,
+            fixity: section(&mut root, "fixity", &places)?,
             alarms: section(&mut root, "alarms", &places)?,
             log: section(&mut root, "log", &places)?,
             sources,
@@ -259,6 +262,11 @@ impl Config {
             let remedy = "write six fields: second minute hour day month weekday, \
                           like \"0 */5 * * * *\"";
             return wrong(&["schedule", "poll"], what, remedy);
+        }
+        if let Some((key, what)) = self.fixity.problem() {
+            let what = format!("[fixity] {key} {what}");
+            let remedy = "write a period of days, like \"90d\", or \"off\"";
+            return wrong(&["fixity", key], what, remedy);
         }
         if let Some((key, what)) = self.alarms.problem() {
             let what = format!("[alarms] {key} {what}");

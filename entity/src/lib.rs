@@ -11,6 +11,8 @@ pub mod call_alias;
 pub mod call_leg;
 pub mod door_counter;
 pub mod fault;
+pub mod fixity_finding;
+pub mod fixity_run;
 pub mod installation;
 pub mod notice;
 pub mod notice_link;

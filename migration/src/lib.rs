@@ -17,6 +17,7 @@ mod m0010_provider_delete;
 mod m0011_party;
 mod m0012_notice_order;
 mod m0013_backfill;
+mod m0014_fixity;
 
 use sea_orm_migration::MigrationTrait;
 pub use sea_orm_migration::MigratorTrait;
@@ -41,6 +42,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0011_party::Step),
             Box::new(m0012_notice_order::Step),
             Box::new(m0013_backfill::Step),
+            Box::new(m0014_fixity::Step),
         ]
     }
 }

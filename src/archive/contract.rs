@@ -9,9 +9,10 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
 
-use crate::domain::digest::Fingerprint;
+use crate::domain::digest::{Fingerprint, Hasher};
 use crate::domain::keys::ObjectKey;
 use crate::domain::proof::{ArchiveProof, Mismatch};
 use crate::domain::retry::RetryAdvice;
@@ -27,6 +28,14 @@ pub enum Source<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// The store's name for exactly these bytes, where it keeps versions.
+    pub version_id: Option<String>,
+}
+
+/// What all bytes of an object came to, as the store gave them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Measured {
+    pub fingerprint: Fingerprint,
+    /// Which version was read, where the store keeps versions.
     pub version_id: Option<String>,
 }
 
@@ -131,6 +140,24 @@ pub trait Archive: Send + Sync + fmt::Debug {
         version: Option<&str>,
         expected: &Fingerprint,
     ) -> Result<ArchiveProof, ArchiveError>;
+
+    /// Reads all bytes from the store and says what they are, for a check that names what it finds. Without a
+    /// version the newest one is read.
+    async fn measure(
+        &self,
+        key: &ObjectKey,
+        version: Option<&str>,
+    ) -> Result<Measured, ArchiveError> {
+        let mut reader = self.open(key, version, None).await?;
+        let mut hasher = Hasher::new();
+        while let Some(piece) = reader.body.next().await {
+            hasher.update(&piece?);
+        }
+        Ok(Measured {
+            fingerprint: hasher.finish(),
+            version_id: None,
+        })
+    }
 
     /// Streams an object, or a range of it (cut at the object's end). A range that starts behind the end
     /// is an error of kind [`ArchiveErrorKind::Other`].

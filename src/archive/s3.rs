@@ -24,8 +24,8 @@ use self::client::StoreClock;
 pub(super) use self::errors::{Failure, chain};
 pub(super) use self::lock::lock_headers;
 use super::contract::{
-    Archive, ArchiveError, ArchiveErrorKind, ByteRange, ObjectInfo, ObjectReader, ProbeFinding,
-    Source, Stored, check_key,
+    Archive, ArchiveError, ArchiveErrorKind, ByteRange, Measured, ObjectInfo, ObjectReader,
+    ProbeFinding, Source, Stored, check_key,
 };
 use super::disk::{exactly, range_error};
 use super::probe;
@@ -269,6 +269,18 @@ impl Archive for S3Archive {
             expected,
             found,
         )?)
+    }
+
+    async fn measure(
+        &self,
+        key: &ObjectKey,
+        version: Option<&str>,
+    ) -> Result<Measured, ArchiveError> {
+        let (fingerprint, version_id) = self.fingerprint(key, version).await?;
+        Ok(Measured {
+            fingerprint,
+            version_id,
+        })
     }
 
     async fn open(

@@ -13,6 +13,7 @@ use crate::db::Database;
 use crate::db::search::{Query, Target};
 use crate::domain::clock::{Clock as _, SharedClock, SystemClock, Timestamp};
 use crate::domain::digest::Hasher;
+use crate::domain::fixity::Damage;
 use crate::domain::keys::ObjectKey;
 use crate::domain::moment;
 use crate::domain::reading::mask_addresses;
@@ -325,6 +326,10 @@ impl Get {
             // What is wrong must not be taken for the recording later.
             let _ = std::fs::remove_file(path);
         }
+        // For the alarm and the next check; that it could not be written down must not hide what is told here.
+        let (id, what) = (object.object_id, "found while it was handed out");
+        let (damage, now) = (Damage::Changed, SystemClock.now());
+        let _ = house.db.object_is_damaged(id, damage, what, now).await;
         Err(Failure::failed(
             "fixity",
             "the object's bytes are not what was archived",

@@ -7,6 +7,7 @@ mod backfill;
 mod check;
 mod demo;
 mod find;
+mod fixity;
 mod import;
 mod out;
 mod run;
@@ -95,6 +96,8 @@ pub enum Command {
     Retry(access::Retry),
     /// The index from the archive's manifests, into an empty database
     Rebuild(archive::Rebuild),
+    /// Stored objects are looked for and read again: coverage, the oldest unchecked, what is damaged
+    Fixity(fixity::FixityArgs),
     /// One simulated vendor
     Simulate(simulate::Simulate),
     /// What the pipeline would see in a file and make of it
@@ -155,6 +158,7 @@ async fn dispatch(cli: Cli, out: &Out) -> Result<u8, Failure> {
         Command::Status => status::run(global, out).await,
         Command::Retry(retry) => retry.run(global, out).await,
         Command::Rebuild(rebuild) => rebuild.run(global, out).await,
+        Command::Fixity(fixity) => fixity.run(global, out).await,
         Command::Simulate(simulate) => simulate.run(global, out).await,
         Command::Audio(audio) => audio.run(global, out).await,
     }

@@ -16,6 +16,7 @@ mod directory;
 pub mod error;
 mod facts;
 pub mod faults;
+pub mod fixity;
 mod installation;
 pub mod lease;
 mod names;

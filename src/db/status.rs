@@ -389,6 +389,7 @@ impl Database {
             vec![],
         )
         .await?;
+        alarms.extend(self.fixity_alarms().await?);
         alarms.sort_by(|a, b| (&a.code, &a.source).cmp(&(&b.code, &b.source)));
         Ok(alarms)
     }

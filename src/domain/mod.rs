@@ -4,6 +4,7 @@ pub mod call;
 pub mod clock;
 pub mod deadlines;
 pub mod digest;
+pub mod fixity;
 pub mod ids;
 pub mod keys;
 pub mod manifest;

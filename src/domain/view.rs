@@ -229,3 +229,32 @@ pub struct Alarm {
     #[serde(rename = "do")]
     pub remedy: String,
 }
+
+/// How much of the archive was read lately. Part of the answer of `fixity`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FixityCoverage {
+    /// Objects that the index says are in the archive.
+    pub objects: u64,
+    pub bytes: u64,
+    /// Of these, read and found right within the period.
+    pub checked_objects: u64,
+    pub checked_bytes: u64,
+    /// When the object that waits longest was last read and found right.
+    pub oldest_unchecked_at: Option<Timestamp>,
+    pub oldest_unchecked_key: Option<String>,
+    /// Objects that are known to be damaged.
+    pub damaged: u64,
+}
+
+/// A stored object that is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FixityFinding {
+    pub code: String,
+    pub source: String,
+    pub recording_id: Uuid,
+    pub role: String,
+    pub key: String,
+    pub what: String,
+    pub since: Timestamp,
+    pub checked_at: Timestamp,
+}

@@ -278,6 +278,8 @@ fn the_schema_equals_the_entities() {
             call_leg,
             door_counter,
             fault,
+            fixity_finding,
+            fixity_run,
             installation,
             notice,
             notice_link,

@@ -24,6 +24,7 @@ mod db_work;
 mod decoder;
 mod egress;
 mod egress_bodies;
+mod fixity;
 mod import;
 mod journeys;
 mod outage;
