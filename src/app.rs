@@ -1,5 +1,7 @@
 //! The roof: puts the rooms together, the only place that knows every concrete type.
 
+pub mod backup;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -355,6 +357,9 @@ pub async fn start(
         if house.config.alarms.is_used() {
             chores.push(alarm_chore(&house, &spool));
         }
+        if house.db.file().is_some() && house.config.backup.is_scheduled() {
+            chores.push(backup::chore(&house));
+        }
         let crew = crew::run(
             tools,
             intake.clone(),
@@ -363,8 +368,10 @@ pub async fn start(
             chores,
             stop.clone(),
         );
-        let (house, spool) = (house.clone(), spool.clone());
+        let (house, spool, stopped) = (house.clone(), spool.clone(), stop.clone());
         tasks.spawn(async move {
+            // Nothing is read or fetched before: the vendor would bring again what the archive has.
+            backup::complete_restored(&house, &stopped).await;
             crew.await;
             // A decoder child that was killed at work may have made its file again a moment before.
             sweep(&house, &spool).await;

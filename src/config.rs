@@ -30,10 +30,11 @@ const SYSTEM_FILE: &str = "/etc/callvault/callvault.toml";
 /// The variable that names the file.
 const FILE_VARIABLE: &str = "CALLVAULT_CONFIG";
 
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 12] = [
     "server",
     "database",
     "archive",
+    "backup",
     "spool",
     "worker",
     "access_copy",
@@ -137,6 +138,7 @@ pub struct Config {
     pub server: web::settings::Settings,
     pub database: db::settings::Settings,
     pub archive: archive::settings::Settings,
+    pub backup: jobs::backup::Settings,
     pub spool: spool::Settings,
     pub worker: worker::settings::Settings,
     pub access_copy: AccessSettings,
@@ -213,6 +215,7 @@ impl Config {
             server: section(&mut root, "server", &places)?,
             database: section(&mut root, "database", &places)?,
             archive: section(&mut root, "archive", &places)?,
+            backup: section(&mut root, "backup", &places)?,
             spool: section(&mut root, "spool", &places)?,
             worker: section(&mut root, "worker", &places)?,
             access_copy: section(&mut root, "access_copy", &places)?,
@@ -244,6 +247,9 @@ impl Config {
         }
         if let Err(what) = self.archive.validate() {
             return wrong(&["archive"], what, "correct the section");
+        }
+        if let Some((key, what, remedy)) = self.backup.problem(self.database.is_sqlite()) {
+            return wrong(&["backup", key], format!("[backup] {key} {what}"), remedy);
         }
         if let Some(what) = self.access_copy.problem() {
             let what = format!("[access_copy] {what}");

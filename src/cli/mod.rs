@@ -4,6 +4,7 @@ mod access;
 mod archive;
 mod audio;
 mod backfill;
+mod backup;
 mod check;
 mod demo;
 mod find;
@@ -94,7 +95,9 @@ pub enum Command {
     Status,
     /// Another go for quarantined or waiting recordings
     Retry(access::Retry),
-    /// The index from the archive's manifests, into an empty database
+    /// A verified copy of the SQLite database, while the service runs
+    Backup(backup::BackupArgs),
+    /// The index from the archive's manifests, into an empty database or a restored one
     Rebuild(archive::Rebuild),
     /// Stored objects are looked for and read again: coverage, the oldest unchecked, what is damaged
     Fixity(fixity::FixityArgs),
@@ -157,6 +160,7 @@ async fn dispatch(cli: Cli, out: &Out) -> Result<u8, Failure> {
         Command::Backfill(backfill) => backfill.run(global, out).await,
         Command::Status => status::run(global, out).await,
         Command::Retry(retry) => retry.run(global, out).await,
+        Command::Backup(backup) => backup.run(global, out).await,
         Command::Rebuild(rebuild) => rebuild.run(global, out).await,
         Command::Fixity(fixity) => fixity.run(global, out).await,
         Command::Simulate(simulate) => simulate.run(global, out).await,

@@ -55,13 +55,16 @@ pub(super) struct Inner {
     pub reader: DatabaseConnection,
     pub clock: SharedClock,
     pub batcher: Batcher,
+    /// Of SQLite.
+    pub file: Option<PathBuf>,
 }
 
 impl Database {
     /// Opens the database with a current schema.
     ///
     /// Creates an SQLite file (readable by its owner only) and its folder. Steps that are missing are
-    /// applied when `auto_migrate` says so and are an error of kind `Schema` otherwise.
+    /// applied when `auto_migrate` says so (an SQLite database with rows is copied first) and are an error
+    /// of kind `Schema` otherwise.
     pub async fn connect(
         settings: &Settings,
         base_dir: &Path,
@@ -79,6 +82,7 @@ impl Database {
                     ),
                 ));
             }
+            db.copy_before_migration().await?;
             db.migrate_up().await?;
         }
         Ok(db)
@@ -91,9 +95,11 @@ impl Database {
         clock: SharedClock,
     ) -> Result<Self, DbError> {
         let url = settings.url.expose();
+        let mut file = None;
         let (writer, reader) = if let Some(path) = url.strip_prefix("sqlite:") {
             // `sqlite://a/b` and `sqlite:a/b` are relative, `sqlite:///a/b` is absolute.
-            open_sqlite(&base_dir.join(path.strip_prefix("//").unwrap_or(path))).await?
+            let path = base_dir.join(path.strip_prefix("//").unwrap_or(path));
+            open_sqlite(file.insert(path)).await?
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let pool = open_postgres(url).await.map_err(|error| {
                 let error = DbError::from(error);
@@ -119,6 +125,7 @@ impl Database {
                 reader,
                 clock,
                 batcher,
+                file,
             }),
         })
     }
@@ -171,6 +178,11 @@ impl Database {
     async fn pending(&self) -> Result<usize, DbError> {
         let steps = self.migration_status().await?;
         Ok(steps.iter().filter(|step| !step.applied).count())
+    }
+
+    /// The file of an SQLite database.
+    pub fn file(&self) -> Option<&Path> {
+        self.inner.file.as_deref()
     }
 
     /// One answer from the database.
@@ -237,7 +249,7 @@ pub(super) fn for_update<C: ConnectionTrait>(c: &C) -> &'static str {
     }
 }
 
-async fn applied<C: ConnectionTrait>(c: &C) -> Result<Vec<String>, DbError> {
+pub(super) async fn applied<C: ConnectionTrait>(c: &C) -> Result<Vec<String>, DbError> {
     let exists = match c.get_database_backend() {
         DbBackend::Postgres => {
             "select 1 from pg_tables where schemaname = current_schema() and tablename = 'seaql_migrations'"

@@ -4,11 +4,13 @@
 //! zero rows touched is [`DbError::is_lease_lost`]: stop at once. Which database it is only
 //! `connect`, `lease` and `search` know; everything else is SQL that both take.
 
+pub mod adopt;
 pub mod alarms;
 mod announce;
 pub mod asking;
 pub mod audit;
 mod backfill;
+pub mod backup;
 mod batch;
 mod calls;
 pub mod connect;

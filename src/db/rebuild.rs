@@ -23,7 +23,7 @@ use super::sql::{count, exec, models, one, vals};
 const FOUND_BY: &str = "rebuild";
 
 /// The folder of a recording as listed: keys and sizes.
-type Held = BTreeMap<String, u64>;
+pub(super) type Held = BTreeMap<String, u64>;
 
 /// An original that was planned and given up for another one: manifest 0001 is written before the rows
 /// are tidied, and names it.
@@ -78,44 +78,66 @@ impl Database {
         if one(&txn, known, vals![recording_id]).await?.is_some() {
             return Ok(());
         }
-        let call = insert_call(&txn, manifest, now).await?;
-        let row = row_of(manifest, held, &call, now);
-        write_new(&txn, &row).await?;
-        let names = &manifest.recording.aliases;
-        write_names(&txn, &manifest.source, &call, &row, names, &[]).await?;
-        exec(
-            &txn,
-            "update call set has_recording = $2 where call_id = $1",
-            vals![call.call_id, true],
-        )
-        .await?;
-        for (i, sha256) in manifest.notices.iter().enumerate() {
-            // The manifest tells their order, not when each came.
-            let at = manifest.recording.arrived_at.ms() + i64::try_from(i).unwrap_or(0);
-            exec(
-                &txn,
-                "insert into notice_link (subject_id, sha256, arrived_at_ms) values ($1, $2, $3) \
-                 on conflict (subject_id, sha256) do nothing",
-                vals![recording_id, sha256.as_bytes().to_vec(), at],
-            )
-            .await?;
-        }
-        insert_objects(&txn, manifest, manifests, held, now).await?;
-        record(
-            &txn,
-            recording_id,
-            None,
-            State::Archived,
-            Some("rebuilt"),
-            now,
-        )
-        .await?;
+        insert_new(&txn, manifest, manifests, held, now).await?;
         txn.commit().await?;
         Ok(())
     }
 }
 
-async fn insert_call(
+/// Everything that a recording has in the tables, from its manifests.
+pub(super) async fn insert_new(
+    txn: &DatabaseTransaction,
+    manifest: &Manifest,
+    manifests: &[StoredManifest],
+    held: &Held,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let recording_id = manifest.recording.recording_id;
+    let call = insert_call(txn, manifest, now).await?;
+    let row = row_of(manifest, held, &call, now);
+    write_new(txn, &row).await?;
+    let names = &manifest.recording.aliases;
+    write_names(txn, &manifest.source, &call, &row, names, &[]).await?;
+    exec(
+        txn,
+        "update call set has_recording = $2 where call_id = $1",
+        vals![call.call_id, true],
+    )
+    .await?;
+    link_notices(txn, manifest).await?;
+    insert_objects(txn, manifest, manifests, held, 1, now).await?;
+    record(
+        txn,
+        recording_id,
+        None,
+        State::Archived,
+        Some("rebuilt"),
+        now,
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn link_notices(
+    txn: &DatabaseTransaction,
+    manifest: &Manifest,
+) -> Result<(), DbError> {
+    let recording_id = manifest.recording.recording_id;
+    for (i, sha256) in manifest.notices.iter().enumerate() {
+        // The manifest tells their order, not when each came.
+        let at = manifest.recording.arrived_at.ms() + i64::try_from(i).unwrap_or(0);
+        exec(
+            txn,
+            "insert into notice_link (subject_id, sha256, arrived_at_ms) values ($1, $2, $3) \
+             on conflict (subject_id, sha256) do nothing",
+            vals![recording_id, sha256.as_bytes().to_vec(), at],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn insert_call(
     txn: &DatabaseTransaction,
     manifest: &Manifest,
     now: Timestamp,
@@ -149,7 +171,7 @@ async fn insert_call(
     calls::merge(txn, &origin, &facts).await
 }
 
-fn row_of(
+pub(super) fn row_of(
     manifest: &Manifest,
     held: &Held,
     call: &Merged,
@@ -220,11 +242,13 @@ fn row_of(
     }
 }
 
-async fn insert_objects(
+/// `facts_version` is the recording's: what the manifests tell of.
+pub(super) async fn insert_objects(
     txn: &DatabaseTransaction,
     manifest: &Manifest,
     manifests: &[StoredManifest],
     held: &Held,
+    facts_version: i64,
     now: Timestamp,
 ) -> Result<(), DbError> {
     let recording_id = manifest.recording.recording_id;
@@ -291,7 +315,7 @@ async fn insert_objects(
                 None::<Vec<u8>>,
                 None::<String>,
                 None::<String>,
-                1_i64
+                facts_version
             ],
         )
         .await?;

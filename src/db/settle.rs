@@ -215,7 +215,11 @@ fn access_ends(row: &mut Row, reason: Option<String>) -> Result<(), DbError> {
 /// What an archived recording still needs: an access copy or a manifest now, a second look later, or
 /// nothing. A manifest is due when a fact changed after the newest one was made, even while it was
 /// being written.
-async fn rest<C: ConnectionTrait>(c: &C, row: &mut Row, now: Timestamp) -> Result<(), DbError> {
+pub(super) async fn rest<C: ConnectionTrait>(
+    c: &C,
+    row: &mut Row,
+    now: Timestamp,
+) -> Result<(), DbError> {
     let told = count(
         c,
         "select coalesce(max(facts_version), 0) from archive_object \

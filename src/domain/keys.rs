@@ -40,6 +40,11 @@ impl ObjectKey {
         Self("_callvault/archive.json".into())
     }
 
+    /// `_callvault/backups/{name}`: a copy of the index; created once, never deleted.
+    pub fn backup(name: &str) -> Self {
+        Self(format!("_callvault/backups/{name}"))
+    }
+
     /// `_callvault/probe-{name}`: constant content, created once, never deleted.
     pub fn probe(name: &str) -> Self {
         Self(format!("_callvault/probe-{name}"))

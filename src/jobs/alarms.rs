@@ -35,6 +35,9 @@ const FORGOTTEN_MS: i64 = DAY_MS;
 pub const CLOCK_TOLERANCE_MS: i64 = 5_000;
 /// What stands in a fault of the house itself: `clock MACHINE`.
 pub const CLOCK: &str = "clock";
+/// The other fault of the house: its backup fails.
+pub const BACKUP: &str = "backup";
+pub const BACKUP_FAILED: &str = "backup_failed";
 /// A worker compares its clock every minute.
 const CLOCK_SEEN_MS: i64 = 10 * 60 * 1000;
 
@@ -92,6 +95,7 @@ pub async fn faults(
         let is_fresh = now.since_ms(fault.last) < FORGOTTEN_MS;
         if is_fresh && fault.source.is_empty() {
             clock_fault(&fault, now, alarms);
+            backup_fault(&fault, alarms);
         } else if is_fresh && sources.get(&fault.source).is_some() {
             vendor_fault(&fault, now, alarms);
         }
@@ -151,6 +155,23 @@ fn clock_fault(fault: &Fault, now: Timestamp, alarms: &mut Vec<Alarm>) {
             since: Some(fault.since),
             ..clock_is_off(machine.trim())
         }),
+    }
+}
+
+fn backup_fault(fault: &Fault, alarms: &mut Vec<Alarm>) {
+    if fault.doing == BACKUP {
+        alarms.push(Alarm {
+            since: Some(fault.since),
+            ..alarm(
+                BACKUP_FAILED,
+                None,
+                format!(
+                    "the scheduled backup of the database fails ({})",
+                    fault.code
+                ),
+                "`callvault backup` tries now and says why; it is tried again every ten minutes",
+            )
+        });
     }
 }
 

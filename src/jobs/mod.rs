@@ -1,10 +1,11 @@
-//! Chores over the whole archive: rebuild, fixity, reconciliation, status.
+//! Chores over the whole archive: rebuild, fixity, backup, reconciliation, status.
 //!
 //! To add a chore: (1) one file here with a function that takes what it needs and gives a report;
 //! (2) a line in `app::start` that schedules it, or a command in `cli/`; (3) its row in the README.
 
 pub mod alarms;
 pub mod backfill;
+pub mod backup;
 pub mod fixity;
 pub mod forecast;
 pub mod import;

@@ -1,7 +1,8 @@
 //! The index from the archive alone: every recording's highest manifest becomes its rows again.
 //!
 //! Calls without recordings, notices and the audit trail are not in the archive; they come back only
-//! from a backup of the database.
+//! from a backup of the database. [`complete`] does the same for a database that was restored from a
+//! backup: it adds what only the archive knows.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use futures::StreamExt as _;
 use serde::Serialize;
 
 use crate::archive::contract::{Archive, ArchiveError};
+use crate::db::adopt::Adopted;
 use crate::db::rebuild::{StoredManifest, is_leftover};
 use crate::db::{Database, DbError};
 use crate::domain::clock::Timestamp;
@@ -22,7 +24,11 @@ const LARGEST_MANIFEST: u64 = 16 * 1024 * 1024;
 
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
+    /// Added to the index.
     pub recordings: u64,
+    /// Known to the index, and brought up to what the archive holds.
+    pub completed: u64,
+    /// Manifests that were read.
     pub manifests: u64,
     pub findings: Vec<Finding>,
 }
@@ -51,12 +57,41 @@ pub async fn rebuild(
     db: &Database,
     archive: &dyn Archive,
     now: Timestamp,
-    mut on_recording: impl FnMut(u64),
+    on_recording: impl FnMut(u64),
 ) -> Result<Report, RebuildError> {
     let held = db.count_not_rebuilt().await?;
     if held > 0 {
         return Err(RebuildError::NotEmpty(held));
     }
+    walk(db, archive, Mode::Empty, now, on_recording).await
+}
+
+/// Adds to a restored database what only the archive knows: recordings that were archived after the
+/// backup, and objects that came to older ones. What is known already is left as it is.
+///
+/// Before notices are read, for what the vendor tells again would become a second recording.
+pub async fn complete(
+    db: &Database,
+    archive: &dyn Archive,
+    now: Timestamp,
+    on_recording: impl FnMut(u64),
+) -> Result<Report, RebuildError> {
+    walk(db, archive, Mode::Missing, now, on_recording).await
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Empty,
+    Missing,
+}
+
+async fn walk(
+    db: &Database,
+    archive: &dyn Archive,
+    mode: Mode,
+    now: Timestamp,
+    mut on_recording: impl FnMut(u64),
+) -> Result<Report, RebuildError> {
     let mut report = Report::default();
     // Keys come in byte order, so a recording's objects stand together: one folder at a time.
     let mut folder = String::new();
@@ -68,13 +103,14 @@ pub async fn rebuild(
             continue;
         };
         if place != folder {
-            restore(db, archive, &mut held, now, &mut report).await?;
+            let whole = std::mem::take(&mut held);
+            restore(db, archive, mode, &folder, whole, now, &mut report).await?;
             on_recording(report.recordings);
             folder = place.to_owned();
         }
         held.insert(object.key.to_string(), object.bytes);
     }
-    restore(db, archive, &mut held, now, &mut report).await?;
+    restore(db, archive, mode, &folder, held, now, &mut report).await?;
     Ok(report)
 }
 
@@ -83,13 +119,27 @@ pub async fn rebuild(
 async fn restore(
     db: &Database,
     archive: &dyn Archive,
-    held: &mut BTreeMap<String, u64>,
+    mode: Mode,
+    folder: &str,
+    held: BTreeMap<String, u64>,
     now: Timestamp,
     report: &mut Report,
 ) -> Result<(), RebuildError> {
+    let mut is_known = false;
+    if mode == Mode::Missing {
+        let id = folder.rsplit('/').next().and_then(|id| id.parse().ok());
+        let Some(id) = id else {
+            return Ok(());
+        };
+        if let Some(known) = db.verified_keys(id).await? {
+            is_known = true;
+            if held.keys().all(|key| known.contains(key)) {
+                return Ok(());
+            }
+        }
+    }
     let mut newest: Option<Manifest> = None;
     let mut stored: Vec<StoredManifest> = Vec::new();
-    let held = std::mem::take(held);
     let manifests: BTreeMap<u32, ObjectKey> = held
         .keys()
         .filter_map(|key| Some((manifest_number(key)?, ObjectKey::stored(key.as_str()))))
@@ -116,10 +166,35 @@ async fn restore(
         newest.get_or_insert(manifest);
     }
     let Some(manifest) = newest else {
+        // A recording that the index knows is gone on with: its bytes go under the same key.
+        if mode == Mode::Missing && !is_known {
+            report.findings.push(Finding {
+                code: "no_manifest",
+                key: format!("{folder}/"),
+                what: format!(
+                    "{} objects without a manifest: the process died while it archived, and nothing tells whose they are; the vendor is asked for the recording again",
+                    held.len()
+                ),
+            });
+        }
         return Ok(());
     };
-    match db.insert_manifest(&manifest, &stored, &held, now).await {
-        Ok(()) => report.recordings += 1,
+    let written = match mode {
+        Mode::Empty => db
+            .insert_manifest(&manifest, &stored, &held, now)
+            .await
+            .map(|()| Adopted::New),
+        Mode::Missing => db.adopt_manifest(&manifest, &stored, &held, now).await,
+    };
+    match written {
+        Ok(Adopted::New) => report.recordings += 1,
+        Ok(Adopted::Completed) => report.completed += 1,
+        Ok(Adopted::Known) => {}
+        Ok(Adopted::Another(id)) => report.findings.push(Finding {
+            code: "known_as_another",
+            key: manifest.folder.clone(),
+            what: format!("recording {id} goes by the same names; these objects stay without rows"),
+        }),
         Err(error) if error.is_unavailable() => return Err(error.into()),
         // One recording that does not fit must not keep the others out of the index.
         Err(error) => report.findings.push(Finding {

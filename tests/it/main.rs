@@ -7,6 +7,7 @@ mod archive_disk;
 mod archive_faults;
 mod arrows;
 mod backfill;
+mod backup;
 mod command_line;
 mod config;
 mod contract_suite;

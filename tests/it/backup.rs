@@ -1,0 +1,374 @@
+//! Backups of an SQLite database, and what comes back after the worst day.
+//!
+//! Failure: a backup that is not whole under its name, a recording that is lost after a restore, an
+//! object without a row. Not a failure: that the vendor is asked again.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use callvault::archive::disk::DiskArchive;
+use callvault::db::Database;
+use callvault::domain::secret::Secret;
+use callvault::jobs::backup::{Backups, Settings};
+use callvault::simulator::{Options, VendorKind};
+
+use crate::db::{DAY, House, at, notice, sqlite};
+use crate::journeys::{all_as_planned_and_written, options, rows_of};
+use crate::support::disk::SmallDisk;
+use crate::support::house::{TestHouse, program, stored_keys};
+
+async fn run(config: &Path, args: &[&str]) -> std::process::Output {
+    tokio::process::Command::new(program())
+        .arg("--config")
+        .arg(config)
+        .args(args)
+        .current_dir(config.parent().unwrap())
+        .output()
+        .await
+        .unwrap()
+}
+
+async fn succeeds(house: &TestHouse, args: &[&str]) {
+    let ran = run(&house.config_file(), args).await;
+    assert!(ran.status.success(), "{args:?}: {ran:?}");
+}
+
+/// The database is gone, and the backup takes its place.
+async fn restore(house: &mut TestHouse, backup: &Path) {
+    house.stop().await;
+    let file = house.path().join("callvault.db");
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{end}", file.display()));
+    }
+    std::fs::copy(backup, &file).unwrap();
+    house.start().await;
+    house
+        .until(async |house| match house.house().db.restored_from().await {
+            Ok(None) => Ok(()),
+            other => Err(format!("the archive is not read yet: {other:?}")),
+        })
+        .await;
+}
+
+/// Every call has its recording once, and each object its row.
+async fn nothing_is_lost(house: &TestHouse) {
+    succeeds(house, &["sync"]).await;
+    all_as_planned_and_written(house).await;
+    let db = &house.house().db;
+    let recordings = db.count_recordings().await.unwrap();
+    assert_eq!(recordings, house.ledger().len() as u64);
+    let known = db.all_object_keys().await.unwrap();
+    let known = known.into_iter().map(|key| key.to_string()).collect();
+    assert_eq!(stored_keys(house.house().archive.as_ref()).await, known);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn yesterdays_backup_todays_archive_and_a_sweep_lose_nothing() {
+    let silent = Options {
+        announce: false,
+        ..options("silent-t", &["none", "none", "none"])
+    };
+    let announced = options("twilio-t", &["none", "late", "twice", "none"]);
+    let mut house = TestHouse::open(vec![
+        (VendorKind::Twilio, announced),
+        (VendorKind::Twilio, silent),
+    ])
+    .await;
+    house.make_calls().await;
+    // In the middle of work: rows that are waiting, under way and done.
+    let busy = house.path().join("busy.db");
+    succeeds(&house, &["backup", "-o", busy.to_str().unwrap()]).await;
+    nothing_is_lost(&house).await;
+    let calm = house.path().join("calm.db");
+    succeeds(&house, &["backup", "-o", calm.to_str().unwrap()]).await;
+    // After the backups: archived, told of and found; and what only the vendor knows.
+    house.make_calls().await;
+    nothing_is_lost(&house).await;
+    house.vendors[1].make_calls().await.unwrap();
+    let before = stored_keys(house.house().archive.as_ref()).await;
+
+    for backup in [&calm, &busy] {
+        restore(&mut house, backup).await;
+        nothing_is_lost(&house).await;
+        let now = stored_keys(house.house().archive.as_ref()).await;
+        assert!(now.is_superset(&before));
+        let originals = now.iter().filter(|key| key.contains("/original-"));
+        assert_eq!(originals.count(), house.ledger().len(), "none came twice");
+    }
+    house.finish().await;
+}
+
+/// What a person does on PostgreSQL, where no copy knows that it is one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_is_added_by_hand_and_told() {
+    let none = options("twilio-t", &["none", "none"]);
+    let mut house = TestHouse::open(vec![(VendorKind::Twilio, none)]).await;
+    let old = house.path().join("old.db");
+    succeeds(&house, &["backup", "-o", old.to_str().unwrap()]).await;
+    house.make_calls().await;
+    nothing_is_lost(&house).await;
+    house.stop().await;
+    // An original whose process died before anything told whose it is.
+    let stray =
+        "twilio-t/2024/03/05/018e0c00-0000-7000-8000-000000000000/original-0011223344556677.wav";
+    let stray = house.path().join("archive").join(stray);
+    std::fs::create_dir_all(stray.parent().unwrap()).unwrap();
+    std::fs::write(&stray, "RIFF").unwrap();
+    let file = house.path().join("callvault.db");
+    for end in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{end}", file.display()));
+    }
+    std::fs::copy(&old, &file).unwrap();
+    let rebuild = ["rebuild", "--from-archive", "--missing", "--json"];
+    let ran = run(&house.config_file(), &rebuild).await;
+    let report: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(ran.status.code(), Some(3), "{report}");
+    assert_eq!(report["recordings"], 2, "{report}");
+    assert_eq!(report["findings"][0]["code"], "no_manifest", "{report}");
+    std::fs::remove_file(&stray).unwrap();
+    let ran = run(&house.config_file(), &rebuild).await;
+    let report: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(
+        (ran.status.code(), &report["manifests"]),
+        (Some(0), &0.into())
+    );
+    house.start().await;
+    nothing_is_lost(&house).await;
+    house.finish().await;
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_whole_while_others_write() {
+    let house = sqlite(Some(true)).await;
+    let (db, stop) = (house.db.clone(), tokio_util::sync::CancellationToken::new());
+    let stopped = stop.clone();
+    let writing = tokio::spawn(async move {
+        let mut n = 0;
+        while !stopped.is_cancelled() {
+            db.add_notice(notice("feiyu-main", at(n))).await.unwrap();
+            n += 1;
+        }
+        n
+    });
+    let folder = house.folder().join("copies");
+    std::fs::create_dir(&folder).unwrap();
+    while house.number("select count(*) from notice").await < 20 {
+        tokio::task::yield_now().await;
+    }
+    let before = house.number("select count(*) from notice").await;
+    let target = folder.join("copy.db");
+    let copied = house.db.copy_to(&target, at(0)).await.unwrap();
+    let after = house.number("select count(*) from notice").await;
+    stop.cancel();
+    writing.await.unwrap();
+    let mode = std::fs::metadata(&target).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(names(&folder), ["copy.db"], "nothing is left beside it");
+    assert_eq!(copied.bytes, std::fs::metadata(&target).unwrap().len());
+    let held = rows_of(&target, "notice").await.len() as i64;
+    assert!((before..=after).contains(&held), "{before} {held} {after}");
+    // It opens as a database with the schema of this version, and knows what it is.
+    let settings = callvault::db::settings::Settings {
+        url: Secret::new("sqlite://copies/copy.db"),
+        auto_migrate: Some(false),
+    };
+    let copy = Database::connect(&settings, house.folder(), house.clock.clone())
+        .await
+        .unwrap();
+    assert_eq!(copy.restored_from().await.unwrap(), Some(at(0).to_string()));
+    assert_eq!(house.db.restored_from().await.unwrap(), None);
+}
+
+fn backups(house: &House, settings: Settings, archive: Option<PathBuf>) -> Backups {
+    Backups {
+        db: house.db.clone(),
+        settings,
+        base_dir: house.folder().to_owned(),
+        archive_folder: archive,
+        clock: house.clock.clone(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_written_is_refused_with_what_to_do() {
+    let house = sqlite(Some(true)).await;
+    let archive = house.folder().join("archive");
+    std::fs::create_dir_all(archive.join("a")).unwrap();
+    std::fs::write(house.folder().join("file"), "mine").unwrap();
+    let backups = backups(&house, Settings::default(), Some(archive.clone()));
+    let refused = async |target: PathBuf| backups.write(&target).await.unwrap_err();
+    let taken = refused(house.folder().join("file")).await;
+    assert_eq!(taken.code, "backup_exists");
+    let mine = std::fs::read(house.folder().join("file")).unwrap();
+    assert_eq!(mine, b"mine", "nothing is overwritten");
+    let itself = refused(house.folder().join("data/callvault.db")).await;
+    assert_eq!(itself.code, "backup_exists");
+    for inside in ["new.db", "a/new.db"] {
+        let inside = refused(archive.join(inside)).await;
+        assert_eq!(inside.code, "backup_in_archive");
+    }
+    for no_folder in ["missing/new.db", "file/new.db"] {
+        let no_folder = refused(house.folder().join(no_folder)).await;
+        assert_eq!(no_folder.code, "backup_not_writable", "{no_folder}");
+    }
+    let Some(disk) = SmallDisk::mount("64k") else {
+        return;
+    };
+    let full = refused(disk.path().join("new.db")).await;
+    assert_eq!(full.code, "backup_disk_full", "{full}");
+    assert!(names(disk.path()).is_empty(), "nothing half is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_made_when_it_is_due_and_the_newest_are_kept() {
+    let house = sqlite(Some(true)).await;
+    let archive = DiskArchive::open(&house.folder().join("archive"))
+        .await
+        .unwrap();
+    let settings = Settings {
+        keep: 2,
+        archive: true,
+        ..Settings::default()
+    };
+    let backups = backups(&house, settings, None);
+    let folder = house.folder().join("data/backups");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("of-somebody-else.db"), "").unwrap();
+    for day in 0..4 {
+        house.clock.set(at(0).plus_ms(day * DAY));
+        let made = backups.scheduled(&archive).await.unwrap().unwrap();
+        assert!(made.archived_as.is_some());
+        assert_eq!(made.removed, u32::from(day >= 2));
+        house.clock.set(at(1).plus_ms(day * DAY));
+        assert!(backups.scheduled(&archive).await.unwrap().is_none());
+    }
+    assert_eq!(
+        names(&folder),
+        [
+            ".lock",
+            "callvault-20240307T040000Z.db",
+            "callvault-20240308T040000Z.db",
+            "of-somebody-else.db"
+        ]
+    );
+    let archived = names(&house.folder().join("archive/_callvault/backups"));
+    assert_eq!(archived.len(), 4, "nothing is deleted from the archive");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_fails_is_an_alarm_until_one_is_made() {
+    let house = sqlite(Some(true)).await;
+    let archive = Arc::new(
+        DiskArchive::open(&house.folder().join("archive"))
+            .await
+            .unwrap(),
+    );
+    let blocked = house.folder().join("blocked");
+    std::fs::write(&blocked, "").unwrap();
+    let settings = Settings {
+        path: Some("blocked".into()),
+        ..Settings::default()
+    };
+    let backups = backups(&house, settings, None);
+    let alarms = async || {
+        let sources = callvault::providers::sources::Sources::new([]);
+        let mut alarms = Vec::new();
+        callvault::jobs::alarms::faults(&house.db, &sources, at(0), &mut alarms)
+            .await
+            .unwrap();
+        alarms
+            .into_iter()
+            .map(|alarm| alarm.code)
+            .collect::<Vec<_>>()
+    };
+    assert!(backups.scheduled(archive.as_ref()).await.is_err());
+    assert_eq!(alarms().await, ["backup_failed"]);
+    std::fs::remove_file(&blocked).unwrap();
+    // Not a day later: at the next tick.
+    assert!(backups.scheduled(archive.as_ref()).await.unwrap().is_some());
+    assert_eq!(alarms().await, [] as [&str; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_schema_is_brought_up_after_a_copy_of_what_is_there() {
+    let house = sqlite(Some(true)).await;
+    let beside = || {
+        let names = names(&house.folder().join("data")).into_iter();
+        names
+            .filter(|name| name.contains(".before-"))
+            .collect::<Vec<_>>()
+    };
+    let step_back = async || {
+        house.sql("drop table backfill").await;
+        house
+            .sql("delete from seaql_migrations where version = 'm0013_backfill'")
+            .await;
+    };
+    step_back().await;
+    house.neighbour().await;
+    assert!(beside().is_empty(), "an empty database is not copied");
+    step_back().await;
+    house
+        .db
+        .add_notice(notice("feiyu-main", at(0)))
+        .await
+        .unwrap();
+    let db = house.neighbour().await;
+    assert!(
+        db.migration_status()
+            .await
+            .unwrap()
+            .iter()
+            .all(|step| step.applied)
+    );
+    let copies = beside();
+    assert_eq!(
+        copies,
+        ["callvault.before-m0013_backfill-20240305T040000000Z.db"]
+    );
+    let copy = house.folder().join("data").join(&copies[0]);
+    assert_eq!(rows_of(&copy, "notice").await.len(), 1);
+    let steps = rows_of(&copy, "seaql_migrations").await;
+    assert!(
+        !steps.iter().any(|step| step.contains("m0013")),
+        "{steps:?}"
+    );
+    house.neighbour().await;
+    assert_eq!(beside().len(), 1, "nothing to bring up, nothing to copy");
+}
+
+#[test]
+fn postgresql_is_told_of_its_own_tools() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("callvault.toml");
+    std::fs::write(
+        &config,
+        "[database]\nurl = \"postgres://nobody@127.0.0.1:9/none\"\n",
+    )
+    .unwrap();
+    let ran = Command::new(program())
+        .arg("--config")
+        .arg(&config)
+        .args(["backup", "--json"])
+        .output()
+        .unwrap();
+    let error: serde_json::Value = serde_json::from_slice(&ran.stderr).unwrap();
+    assert_eq!(ran.status.code(), Some(1));
+    assert_eq!(error["error"]["code"], "backup_postgres");
+    let remedy = error["error"]["do"].as_str().unwrap();
+    assert!(
+        remedy.contains("pg_dump") && remedy.contains("base backup"),
+        "{remedy}"
+    );
+}
