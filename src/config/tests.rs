@@ -70,6 +70,7 @@ fn the_example_explains_every_key() {
         keys_of::<web::settings::Settings>(),
         keys_of::<db::settings::Settings>(),
         keys_of::<archive::settings::Settings>(),
+        keys_of::<jobs::backup::Settings>(),
         keys_of::<spool::Settings>(),
         keys_of::<worker::settings::Settings>(),
         keys_of::<worker::settings::ScheduleSettings>(),
