@@ -117,7 +117,8 @@ async fn what_is_missing_is_added_by_hand_and_told() {
     std::fs::create_dir_all(stray.parent().unwrap()).unwrap();
     std::fs::write(&stray, "RIFF").unwrap();
     let file = house.path().join("callvault.db");
-    for end in ["-wal", "-shm"] {
+    // All three: a process that is still closing the old file must not write into the new one.
+    for end in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{}{end}", file.display()));
     }
     std::fs::copy(&old, &file).unwrap();
