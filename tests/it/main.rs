@@ -26,6 +26,7 @@ mod decoder;
 mod egress;
 mod egress_bodies;
 mod fixity;
+mod folders;
 mod import;
 mod journeys;
 mod outage;

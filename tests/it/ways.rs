@@ -18,7 +18,7 @@ use crate::support::house::TestHouse;
 const DIRECTORY: &str = "[archive]\nkind = \"directory\"\npath = \"archive\"\n";
 const CALLS: usize = 5000;
 
-async fn house(source: &str) -> TestHouse {
+pub async fn house(source: &str) -> TestHouse {
     let sections = format!("{DIRECTORY}{source}");
     TestHouse::open_on(Vec::new(), "sqlite://callvault.db", &sections).await
 }
@@ -43,7 +43,7 @@ pub fn message(n: usize) -> Vec<u8> {
     message.to_string().into_bytes()
 }
 
-fn gzip(plain: &[u8]) -> Vec<u8> {
+pub fn gzip(plain: &[u8]) -> Vec<u8> {
     let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     packer.write_all(plain).unwrap();
     packer.finish().unwrap()
@@ -83,7 +83,7 @@ impl Wire {
     }
 }
 
-async fn calls(house: &TestHouse) -> usize {
+pub async fn calls(house: &TestHouse) -> usize {
     let query = callvault::db::search::Query::default();
     let (mut found, mut after) = (0, None);
     loop {
@@ -101,7 +101,7 @@ async fn calls(house: &TestHouse) -> usize {
     }
 }
 
-async fn door(house: &TestHouse, door: &str) -> (u64, u64) {
+pub async fn door(house: &TestHouse, door: &str) -> (u64, u64) {
     let (_, out, _) = crate::import::callvault(house, &["--json", "status"]).await;
     let status: Value = serde_json::from_str(&out).unwrap();
     let counts = &status["sources"][0]["doors"][door];
