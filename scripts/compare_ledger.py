@@ -37,10 +37,10 @@ class Callvault:
         return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
 
     def show(self, an_id):
-        return self.lines("show", an_id)[0]
+        return self.lines("show", "--", an_id)[0]
 
     def get(self, an_id, role, path):
-        done = self.run("get", an_id, "--role", role, "-o", str(path))
+        done = self.run("get", "--role", role, "-o", str(path), "--", an_id)
         if done.returncode != 0:
             raise RuntimeError(f"callvault get {an_id} --role {role}: exit {done.returncode}: {done.stderr.strip()}")
 
@@ -76,14 +76,21 @@ def is_a_leg(callvault, hit, an_id):
 
 
 def found_for(callvault, line):
-    hits = callvault.lines("search", line["provider_call_id"], "--source", line["source"], "--limit", "0")
+    # Some vendors' ids begin with a dash.
+    hits = callvault.lines("search", "--source", line["source"], "--limit", "0", "--", line["provider_call_id"])
     wanted = {line["provider_call_id"]}
     if line.get("provider_recording_id"):
         wanted.add(line["provider_recording_id"])
-    mine = [hit for hit in hits if names(hit) & wanted or is_a_leg(callvault, hit, line["provider_call_id"])]
+    # A call may go by another of its names than the one that the ledger wrote down; a long one is nobody else's.
+    unique = len(line["provider_call_id"]) >= 16
+    mine = [hit for hit in hits if unique or names(hit) & wanted or is_a_leg(callvault, hit, line["provider_call_id"])]
     if line.get("provider_recording_id") and len(mine) > 1:
         exact = [hit for hit in mine if hit.get("provider_recording_id") == line["provider_recording_id"]]
         mine = exact or mine
+    if line["expect"] == "archived" and len(mine) > 1:
+        # Several recordings of one call, a line for each: told apart by their bytes. One too many is a stranger below.
+        same = [hit for hit in mine if (hit.get("original") or {}).get("sha256") == line["sha256"]]
+        mine = same or mine
     return mine
 
 
@@ -129,7 +136,11 @@ def judge_archived(callvault, line, recording):
         same = [one for one in shown["recordings"] if one["recording_id"] == recording_id]
         expect("shown", 1, len(same))
         originals = [o for one in same for o in one["objects"] if o["role"] == "original"]
-        expect("originals", 1, len(originals))
+        if "mpegurl" in original["mime"]:
+            # A playlist and its segments are originals of one recording.
+            expect("playlist and segments", True, len(originals) > 1)
+        else:
+            expect("originals", 1, len(originals))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "original"
             callvault.get(recording_id, "original", path)
