@@ -193,7 +193,11 @@ fn every_damage_is_found_and_named_until_the_object_is_whole_again() {
         let clean = fixity.all(&quiet).await.unwrap();
         assert_eq!((clean.structure, clean.checked), (Some(14), 14));
         let lie = ("manifest_wrong".to_owned(), wrong[1].to_string());
-        assert_eq!(bench.found().await, std::slice::from_ref(&lie), "all else is sound");
+        assert_eq!(
+            bench.found().await,
+            std::slice::from_ref(&lie),
+            "all else is sound"
+        );
 
         bench.write(&flipped[0], b"flippee");
         std::fs::remove_file(bench.file(&missing[0])).unwrap();
