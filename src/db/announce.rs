@@ -14,6 +14,7 @@ use crate::domain::recording::{Event, Part, State};
 
 use super::calls::Merged;
 use super::connect::for_update;
+use super::doubles;
 use super::error::DbError;
 use super::names::{is_placeholder, names, names_of, write_names};
 use super::objects::{record, step};
@@ -59,6 +60,8 @@ pub(super) async fn recording(
                 if can_be_dropped(other) {
                     absorb(&mut row, other)?;
                     drop_into(txn, row.recording_id, other.recording_id).await?;
+                } else {
+                    doubles::point(txn, &row, other, context.origin.now).await?;
                 }
             }
             add(&mut row, context, announced)?;
@@ -238,6 +241,7 @@ fn fresh(context: &Context<'_>, call: &Merged, announced: &Announced) -> Row {
         recheck_at_ms: None,
         recheck_planned: false,
         gone_told_ms: rows::ms(told),
+        same_as: None,
     }
 }
 
@@ -459,6 +463,15 @@ async fn update(
     if *before == row {
         return Ok(Outcome::Same);
     }
+    write_known(txn, &row).await?;
+    if after != state {
+        record(txn, row.recording_id, Some(state), after, None, now).await?;
+    }
+    Ok(Outcome::Changed)
+}
+
+/// Writes what notices change: facts, state and the next try.
+pub(super) async fn write_known(txn: &DatabaseTransaction, row: &Row) -> Result<(), DbError> {
     exec(
         txn,
         "update recording set call_id = $2, provider_recording_id = $3, part = $4, handle = $5, \
@@ -496,14 +509,11 @@ async fn update(
         ],
     )
     .await?;
-    if after != state {
-        record(txn, row.recording_id, Some(state), after, None, now).await?;
-    }
-    Ok(Outcome::Changed)
+    Ok(())
 }
 
 /// A fact changed after the recording was archived: the next manifest tells it.
-fn manifest_due(row: &mut Row, now: Timestamp) {
+pub(super) fn manifest_due(row: &mut Row, now: Timestamp) {
     row.manifest_due = true;
     if !is_leased(row, now) && row.work_class != Some(WorkClass::Access as i64) {
         row.available_at_ms = now.ms();

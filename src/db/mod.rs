@@ -15,6 +15,7 @@ mod batch;
 mod calls;
 pub mod connect;
 mod directory;
+pub mod doubles;
 pub mod error;
 mod facts;
 pub mod faults;

@@ -257,6 +257,8 @@ pub mod note {
     pub const HEADER_DIFFERS: &str = "header_differs";
     /// The decoded length and the CDR's differ by more than the tolerance.
     pub const DURATION_DIFFERS: &str = "duration_differs";
+    /// The vendor calls it and another recording of the call by one name, and their bytes differ: both are kept.
+    pub const OTHER_BYTES: &str = "same_recording_other_bytes";
     /// The vendor encrypted it and the key is not known: no access copy.
     pub const ENCRYPTED: &str = "encrypted";
 

@@ -180,10 +180,19 @@ pub enum Role {
     Access,
     Waveform,
     Manifest,
+    /// An object of a recording that turned out to be this one after both were archived; it stays in the
+    /// folder in which it was made.
+    Duplicate,
 }
 
 impl Role {
-    pub const ALL: [Role; 4] = [Role::Original, Role::Access, Role::Waveform, Role::Manifest];
+    pub const ALL: [Role; 5] = [
+        Role::Original,
+        Role::Access,
+        Role::Waveform,
+        Role::Manifest,
+        Role::Duplicate,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -191,6 +200,7 @@ impl Role {
             Role::Access => "access",
             Role::Waveform => "waveform",
             Role::Manifest => "manifest",
+            Role::Duplicate => "duplicate",
         }
     }
 

@@ -116,7 +116,7 @@ impl<'a> Reads<'a> {
     pub async fn object(&self, recording_id: Uuid, role: Role) -> Result<Found, ApiError> {
         let action = match role {
             Role::Access | Role::Original => "play",
-            Role::Waveform | Role::Manifest => "get",
+            Role::Waveform | Role::Manifest | Role::Duplicate => "get",
         };
         let detail = serde_json::json!({ "role": role.as_str() });
         self.audit(action, &recording_id.to_string(), detail)

@@ -23,6 +23,7 @@ mod db_pace;
 mod db_readings;
 mod db_work;
 mod decoder;
+mod doubles;
 mod egress;
 mod egress_bodies;
 mod fixity;
