@@ -333,6 +333,7 @@ fn all_notes(loaded: &Loaded, report: &TranscodeReport) -> Vec<String> {
                 note::FETCHED_PLAIN_HTTP,
                 note::ENCRYPTED,
                 note::OTHER_BYTES,
+                note::CHANGED_AT_VENDOR,
             ]
             .contains(&code.as_str())
         })

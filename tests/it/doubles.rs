@@ -1,9 +1,12 @@
 //! Two recordings that are both in the archive when a late notice tells that they are one.
 
+use std::path::Path;
+
 use callvault::db::doubles::Pair;
 use callvault::db::recordings::Settle;
 use callvault::db::search::{Query, Target};
 use callvault::db::settings::Settings;
+use callvault::domain::digest::Sha256;
 use callvault::domain::reading::Announced;
 use callvault::domain::recording::{Role, State};
 use callvault::domain::secret::Secret;
@@ -228,14 +231,18 @@ fn the_one_with_more_originals_stays() {
 
 const TOKEN: &str = "doubles-of-one-recording";
 
-async fn push(house: &TestHouse, n: usize, recording: &str, file: &std::path::Path) {
+async fn push(house: &TestHouse, n: usize, recording: &str, file: &Path, sha256: Option<Sha256>) {
+    let mut told =
+        json!({ "id": recording, "state": "ready", "locator": { "type": "file", "path": file } });
+    if let Some(sha256) = sha256 {
+        told["sha256"] = json!(sha256.to_string());
+    }
     let body = json!({
         "spec": "cdr/1", "event_id": format!("e{n}"), "event_type": "recording.ready",
-        "occurred_at": "2024-04-05T20:31:50+08:00",
+        "occurred_at": format!("2024-04-05T20:31:{:02}+08:00", 10 + n),
         "source": { "provider": "freeswitch", "account": "pbx" },
         "call": { "id": "call-1", "caller": { "number": "+8613900000001" } },
-        "recordings": [{ "id": recording, "state": "ready",
-            "locator": { "type": "file", "path": file } }],
+        "recordings": [told],
     });
     let address = house.running.as_ref().unwrap().addresses.page().unwrap();
     let address = address.strip_prefix("http://").unwrap();
@@ -244,15 +251,27 @@ async fn push(house: &TestHouse, n: usize, recording: &str, file: &std::path::Pa
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
+/// A telephone system that tells by HTTP and leaves its files in a folder.
+async fn switch(files: &Path) -> TestHouse {
+    crate::ways::house(&format!(
+        "[sources.pbx]\nkind = \"cdr\"\nfrom = \"http\"\nhook_token = \"{TOKEN}\"\nfile_roots = [\"{}\"]\n",
+        files.display()
+    ))
+    .await
+}
+
 async fn until_archived(house: &TestHouse, expected: usize) {
     house
         .until(async |house| {
             let db = &house.house().db;
+            if !db.all_notices_read().await.unwrap() {
+                return Err("notices are still read".to_owned());
+            }
             let page = db.search(&Query::default(), None, 100).await.unwrap();
             let states: Vec<_> = page.items.iter().map(|item| item.state.clone()).collect();
             let whole = states.len() == expected && states.iter().all(|state| state == "archived");
             let open = db.open_work().await.unwrap();
-            if whole && open.is_empty() && db.all_notices_read().await.unwrap() {
+            if whole && open.is_empty() {
                 Ok(())
             } else {
                 Err(format!("{states:?} {open:?}"))
@@ -265,18 +284,14 @@ async fn until_archived(house: &TestHouse, expected: usize) {
 async fn a_late_message_unites_them_in_index_and_archive_and_a_rebuild_does_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().canonicalize().unwrap();
-    let house = crate::ways::house(&format!(
-        "[sources.pbx]\nkind = \"cdr\"\nfrom = \"http\"\nhook_token = \"{TOKEN}\"\nfile_roots = [\"{}\"]\n",
-        at.display()
-    ))
-    .await;
+    let house = switch(&at).await;
     let sound = crate::folders::wav(3, 64_000);
     for name in ["one.wav", "two.wav"] {
         std::fs::write(at.join(name), &sound).unwrap();
     }
-    push(&house, 1, "r1", &at.join("one.wav")).await;
+    push(&house, 1, "r1", &at.join("one.wav"), None).await;
     until_archived(&house, 1).await;
-    push(&house, 2, "r2", &at.join("two.wav")).await;
+    push(&house, 2, "r2", &at.join("two.wav"), None).await;
     until_archived(&house, 2).await;
     let before = stored_keys(house.house().archive.as_ref()).await;
     // Yesterday's database: two recordings.
@@ -288,7 +303,7 @@ async fn a_late_message_unites_them_in_index_and_archive_and_a_rebuild_does_the_
     let copy = format!("vacuum into '{}'", old.display());
     source.execute_unprepared(&copy).await.unwrap();
     // The switch tells later that r1 is what lies in the second file.
-    push(&house, 3, "r1", &at.join("two.wav")).await;
+    push(&house, 3, "r1", &at.join("two.wav"), None).await;
     until_archived(&house, 1).await;
     let after = stored_keys(house.house().archive.as_ref()).await;
     assert!(after.is_superset(&before), "nothing leaves the archive");
@@ -324,5 +339,38 @@ async fn a_late_message_unites_them_in_index_and_archive_and_a_rebuild_does_the_
             assert_eq!(before, after, "{table} of {name}");
         }
     }
+    house.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_file_under_the_same_name_is_kept_beside_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().canonicalize().unwrap();
+    let house = switch(&at).await;
+    let (file, first) = (at.join("one.wav"), crate::folders::wav(3, 64_000));
+    std::fs::write(&file, &first).unwrap();
+    push(&house, 1, "r1", &file, Some(Sha256::of(&first))).await;
+    until_archived(&house, 1).await;
+    // Shorter even: what the vendor says of the bytes counts, not their number.
+    let second = crate::folders::wav(5, 32_000);
+    std::fs::write(&file, &second).unwrap();
+    for n in [2, 3] {
+        push(&house, n, "r1", &file, Some(Sha256::of(&second))).await;
+        until_archived(&house, 1).await;
+    }
+    let query = Query::default();
+    let db = &house.house().db;
+    let page = db.search(&query, None, 10).await.unwrap();
+    let found = &page.items[0];
+    assert_eq!(
+        found.original.as_ref().unwrap().sha256,
+        Sha256::of(&second),
+        "the newest counts"
+    );
+    assert!(found.notes.contains(&"changed_at_vendor".to_owned()));
+    let whole = db.load(found.recording_id.unwrap()).await.unwrap();
+    let originals = whole.objects.iter().filter(|o| o.role == Role::Original);
+    let kept: Vec<_> = originals.map(|object| object.sha256).collect();
+    assert_eq!(kept, [Sha256::of(&first), Sha256::of(&second)]);
     house.finish().await;
 }

@@ -371,6 +371,7 @@ mod tests {
         let call = CallView {
             call_id: view.call_id,
             source: NASTY.into(),
+            aliases: Vec::new(),
             provider_call_id: NASTY.into(),
             correlation_ids: vec![NASTY.into()],
             started_at: view.started_at,

@@ -64,6 +64,7 @@ fn words(code: &str) -> Option<&'static str> {
         note::DTMF => "keys were pressed",
         note::MOSTLY_SILENT => "mostly silent",
         note::HEADER_DIFFERS => "its header says otherwise than its sound",
+        note::CHANGED_AT_VENDOR => "the provider changed the file later; both are kept",
         note::OTHER_BYTES => "another recording goes by its name, with other bytes",
         note::ENCRYPTED => "encrypted, and the key is not known",
         "html_instead_of_audio" | "xml_instead_of_audio" | "json_instead_of_audio" => {
