@@ -94,7 +94,9 @@ fn refused(error: &ProviderError) -> Verdict {
     tracing::warn!(source = error.source_name, %error, "provider did not say where");
     let reason = match error.kind {
         ProviderErrorKind::Throttled => reason::THROTTLED,
-        ProviderErrorKind::CredentialsRefused => reason::CREDENTIALS_REFUSED,
+        ProviderErrorKind::CredentialsRefused | ProviderErrorKind::CannotListBucket => {
+            reason::CREDENTIALS_REFUSED
+        }
         ProviderErrorKind::Unreachable | ProviderErrorKind::BadAnswer => {
             reason::PROVIDER_UNREACHABLE
         }
