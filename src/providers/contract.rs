@@ -276,7 +276,8 @@ pub enum Located {
     NotReady {
         code: Option<String>,
     },
-    /// The vendor says that it is gone for good.
+    /// The vendor says that it is gone for good. Where it says the same of what is not made yet, the adapter
+    /// waits out its own time for that first, because this is believed at once.
     Gone {
         code: Option<String>,
     },

@@ -143,7 +143,9 @@ impl Provider for Trtc {
         };
         let file_ids = list("file_ids");
         let is_believed = wanted.handle.get("legacy") != Some(&Value::Bool(true));
-        let is_fresh = now < wanted.arrived_at.plus(self.settings.ask_after) && is_believed;
+        // So soon after the callback that the file may be on its way: "does not exist" says nothing yet.
+        let is_early = now < wanted.arrived_at.plus(self.settings.ask_after);
+        let is_fresh = is_early && is_believed;
         let has_keys = self.settings.api.is_some();
         if let Some(link) = &wanted.link
             && (is_fresh || !has_keys || file_ids.is_empty())
@@ -155,7 +157,10 @@ impl Provider for Trtc {
             }));
         }
         if has_keys && !file_ids.is_empty() {
-            return self.locate_media(&file_ids, now).await;
+            return match self.locate_media(&file_ids, now).await? {
+                Located::Gone { code } if is_early => Ok(Located::NotReady { code }),
+                located => Ok(located),
+            };
         }
         if let (Some(cos), Some(name)) = (&self.settings.cos, list("cos_names").first()) {
             let task = wanted.handle.get("task").and_then(Value::as_str);
