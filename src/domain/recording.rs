@@ -213,6 +213,8 @@ impl Role {
 pub mod reason {
     /// The vendor has not made the file yet.
     pub const NOT_READY: &str = "not_ready";
+    /// The address that came with the notice has no file yet; the vendor is asked next.
+    pub const LINK_NOT_READY: &str = "link_not_ready";
     /// The file should be there by the vendor's own rules, and does not come.
     pub const PROVIDER_STUCK: &str = "provider_stuck";
     /// The CDR came, its recording's announcement did not, and the vendor cannot be asked.

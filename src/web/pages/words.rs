@@ -25,7 +25,7 @@ impl Coded {
 /// `None` for a code that this version does not know, such as a vendor's own.
 fn words(code: &str) -> Option<&'static str> {
     Some(match code {
-        reason::NOT_READY => "the provider is still making the file",
+        reason::NOT_READY | reason::LINK_NOT_READY => "the provider is still making the file",
         reason::PROVIDER_STUCK => "the provider should have made the file long ago, and has not",
         reason::RECORDING_NOT_ANNOUNCED => "the provider never told where the recording is",
         reason::HOST_NOT_ALLOWED => "its address is on a host that is not allowed yet",
