@@ -17,6 +17,7 @@ pub mod proof;
 pub mod reading;
 pub mod recording;
 pub mod retry;
+pub mod rights;
 pub mod secret;
 pub mod units;
 pub mod values;

@@ -8,6 +8,8 @@ use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 use serde_json::json;
 
+use crate::domain::rights::Role;
+
 /// Waits that a 503 asks for.
 const COME_BACK: Duration = Duration::from_secs(5);
 
@@ -101,6 +103,18 @@ impl ApiError {
         error.with(
             header::WWW_AUTHENTICATE,
             "Basic realm=\"callvault\", charset=\"UTF-8\"",
+        )
+    }
+
+    /// Signed in, and the role or scope does not go that far. Never says whether the thing exists.
+    pub fn not_allowed(role: Role) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "not_allowed",
+            format!(
+                "this is not open to you (role {}); an administrator gives out roles and scopes",
+                role.as_str()
+            ),
         )
     }
 

@@ -24,6 +24,7 @@ use crate::domain::ids::new_id;
 use crate::domain::keys::ObjectKey;
 use crate::domain::reading::mask_addresses;
 use crate::domain::recording::{Role, State};
+use crate::domain::rights::Right;
 use crate::domain::view::{ShowView, StatusView};
 use crate::spool::Usage;
 
@@ -55,6 +56,7 @@ impl<'a> Reads<'a> {
     }
 
     pub async fn search(&self, asked: ListQuery) -> Result<Page, ApiError> {
+        self.reader.needs(Right::Search)?;
         let limit = asked.limit.unwrap_or(USUAL);
         let after = asked.after.clone();
         let query = Query {
@@ -87,12 +89,14 @@ impl<'a> Reads<'a> {
 
     /// A call with all its recordings, by the id of the call or of one of them.
     pub async fn show(&self, id: Uuid) -> Result<ShowView, ApiError> {
+        self.reader.needs(Right::Search)?;
         self.audit("show", &id.to_string(), Value::Null).await?;
         self.shown(id).await
     }
 
     /// The call that a source announces under this id, else its newest one that carries it.
     pub async fn call_by(&self, source: &str, id: &str) -> Result<ShowView, ApiError> {
+        self.reader.needs(Right::Search)?;
         let detail = serde_json::json!({ "source": source });
         self.audit("show", id, detail).await?;
         if let Some(call_id) = self.ask(self.state.db.find_call(source, id)).await? {
@@ -114,6 +118,10 @@ impl<'a> Reads<'a> {
 
     /// The object that counts for a role.
     pub async fn object(&self, recording_id: Uuid, role: Role) -> Result<Found, ApiError> {
+        self.reader.needs(match role {
+            Role::Access | Role::Waveform => Right::Play,
+            Role::Original | Role::Manifest => Right::Download,
+        })?;
         let action = match role {
             Role::Access | Role::Original => "play",
             Role::Waveform | Role::Manifest => "get",
