@@ -165,6 +165,11 @@ impl<'a> Reads<'a> {
         Ok(shown)
     }
 
+    /// A row for what changes or shows something else than calls; written before it is done.
+    pub async fn note(&self, action: &str, subject: &str) -> Result<(), ApiError> {
+        self.audit(action, subject, Value::Null).await
+    }
+
     async fn audit(&self, action: &str, subject: &str, detail: Value) -> Result<(), ApiError> {
         let event = AuditEvent {
             actor: self.reader.actor.clone(),
@@ -232,7 +237,8 @@ pub async fn numbers(state: &WebState) -> Result<Numbers, ApiError> {
     Ok(numbers)
 }
 
-async fn ask<T>(
+/// A question to the database, in time; its failures as answers.
+pub async fn ask<T>(
     state: &WebState,
     asked: impl Future<Output = Result<T, DbError>>,
 ) -> Result<T, ApiError> {

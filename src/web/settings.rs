@@ -33,6 +33,9 @@ pub struct Settings {
     /// A line above every page; the demo sets it so that nobody takes its calls for real ones.
     #[serde(skip)]
     pub banner: Option<String>,
+    /// The section `[access]`.
+    #[serde(skip)]
+    pub access: super::access::settings::Settings,
 }
 
 impl Default for Settings {
@@ -46,6 +49,7 @@ impl Default for Settings {
             trusted_proxies: Vec::new(),
             time_zone: Tz::UTC,
             banner: None,
+            access: super::access::settings::Settings::default(),
         }
     }
 }

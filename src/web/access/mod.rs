@@ -1,29 +1,32 @@
-//! Who may read: a token, or this very machine where none is set (CONTRACTS, section 2).
+//! Who may read and who may do what: accounts with sessions, tokens, and before there are any the rule of
+//! `wire` (CONTRACTS, section 2).
 //!
-//! What a newcomer gets wrong: a peer on loopback proves nothing by itself. A proxy on this machine
-//! forwards the whole world, and any web page can make a browser on this machine call us. So `Host`
-//! must be loopback too (a rebound name is not), and no forwarding header may be there. Once a token
-//! is set nobody reads without it, whatever the address.
+//! What a newcomer gets wrong: being let in says nothing yet. The door tells the handlers who it is (`Reader`); each
+//! handler asks for its right, and the database narrows what it gives out to the reader's scope.
 
+pub mod account;
+mod cookie;
+pub mod door;
+mod limits;
 mod reader;
+pub mod settings;
+mod shell;
+pub mod sign_in;
+pub mod wire;
+pub mod words;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use http::header::{AUTHORIZATION, HOST};
-use http::{HeaderMap, Uri};
+use tokio::sync::Semaphore;
 
-pub use reader::Reader;
+pub use door::readers_only;
+pub use reader::{Reader, SignedIn};
 
-use super::problem::ApiError;
-use super::settings::Network;
-use super::state::WebState;
 use crate::domain::secret::Secret;
+use limits::Limits;
+use settings::Settings;
 
 /// Both ends of a connection, put beside every request by the listener.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +34,32 @@ pub struct Wire {
     /// What the listener is bound to, not where this connection arrived.
     pub listener: SocketAddr,
     pub peer: SocketAddr,
+}
+
+/// Passwords hashed at once: each takes 19 MiB and a core.
+const HASHING: usize = 2;
+/// Tries to sign in of one address in a minute; offices sit behind one address.
+const TRIES_PER_MINUTE: u32 = 30;
+
+/// What the door remembers between requests.
+#[derive(Debug)]
+pub struct Doorkeeper {
+    /// Once there is an account there always is: they are disabled, never deleted.
+    has_accounts: AtomicBool,
+    requests: Limits,
+    tries: Limits,
+    hashing: Semaphore,
+}
+
+impl Doorkeeper {
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            has_accounts: AtomicBool::new(false),
+            requests: Limits::new(settings.token_requests_per_minute),
+            tries: Limits::new(TRIES_PER_MINUTE),
+            hashing: Semaphore::new(HASHING),
+        }
+    }
 }
 
 /// The token that readers show; replaced while the server runs when the configuration is read again.
@@ -58,344 +87,5 @@ impl ApiToken {
             Ok(guard) => guard.clone(),
             Err(poisoned) => poisoned.into_inner().clone(),
         }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denied {
-    NoToken,
-    CrossSite,
-}
-
-/// Lets readers through and tells the handlers who they are.
-///
-/// It is a layer around the whole reading part of the router, so that no new page can forget it.
-pub async fn readers_only(
-    State(state): State<WebState>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let wire = request.extensions().get::<Wire>().copied();
-    let token = state.api_token.now();
-    match judge(token.as_deref(), wire, request.uri(), request.headers()) {
-        Ok(actor) => {
-            let from = wire.map_or(String::new(), |wire| {
-                let trusted = &state.settings.trusted_proxies;
-                caller(wire.peer.ip(), request.headers(), trusted).to_string()
-            });
-            // As long as nobody has an account, whoever gets in may do everything.
-            let reader = Reader::of_the_house(actor, from);
-            request.extensions_mut().insert(reader);
-            next.run(request).await
-        }
-        Err(denied) => {
-            let caller = wire.map(|wire| {
-                caller(
-                    wire.peer.ip(),
-                    request.headers(),
-                    &state.settings.trusted_proxies,
-                )
-            });
-            tracing::warn!(?caller, ?denied, "a reader was turned away");
-            state.metrics.denied();
-            let path = request.uri().path();
-            let page = !(path.starts_with("/api/") || path == "/metrics");
-            match denied {
-                Denied::CrossSite => ApiError::cross_site(),
-                Denied::NoToken if page && token.is_some() => ApiError::password_required(),
-                Denied::NoToken => ApiError::token_required(),
-            }
-            .into_response()
-        }
-    }
-}
-
-/// The rule itself: who reads, for the audit trail.
-pub fn judge(
-    token: Option<&Secret>,
-    wire: Option<Wire>,
-    uri: &Uri,
-    headers: &HeaderMap,
-) -> Result<&'static str, Denied> {
-    // Browsers say where a request comes from. A link from elsewhere may open a page here; an
-    // element or a script of another site gets nothing (its user may have typed the password here).
-    let word = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let foreign = matches!(word("sec-fetch-site"), Some("cross-site" | "same-site"));
-    if foreign && word("sec-fetch-mode") != Some("navigate") {
-        return Err(Denied::CrossSite);
-    }
-    match token {
-        Some(token) => match offered(headers) {
-            Some(offer) if !token.is_empty() && token.matches(&offer) => Ok("token:api_token"),
-            _ => Err(Denied::NoToken),
-        },
-        None => {
-            let here = wire.is_some_and(|wire| {
-                wire.listener.ip().to_canonical().is_loopback()
-                    && wire.peer.ip().to_canonical().is_loopback()
-            });
-            if here && asks_loopback(uri, headers) && !forwarded(headers) {
-                return Ok("loopback");
-            }
-            Err(Denied::NoToken)
-        }
-    }
-}
-
-/// The token in `Authorization`: bearer, or the password of Basic. Two such headers are none.
-fn offered(headers: &HeaderMap) -> Option<String> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next()?.to_str().ok()?;
-    if values.next().is_some() {
-        return None;
-    }
-    let (scheme, rest) = value.split_once(' ')?;
-    let rest = rest.trim();
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return Some(rest.to_owned());
-    }
-    if scheme.eq_ignore_ascii_case("basic") {
-        let text = String::from_utf8(STANDARD.decode(rest).ok()?).ok()?;
-        let (_user, password) = text.split_once(':')?;
-        return Some(password.to_owned());
-    }
-    None
-}
-
-fn asks_loopback(uri: &Uri, headers: &HeaderMap) -> bool {
-    let mut hosts = headers.get_all(HOST).iter();
-    let host = hosts.next().and_then(|host| host.to_str().ok());
-    let named = host.is_some_and(is_loopback_host) && hosts.next().is_none();
-    // A request line may carry a host of its own, and then that one counts as well.
-    let line = uri
-        .authority()
-        .is_none_or(|authority| is_loopback_host(authority.as_str()));
-    named && line
-}
-
-/// `127.0.0.1`, `localhost` or `[::1]`, each with or without a port.
-fn is_loopback_host(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if !host.ends_with(']') => {
-            if !(1..=5).contains(&port.len()) || !port.bytes().all(|b| b.is_ascii_digit()) {
-                return false;
-            }
-            name
-        }
-        _ => host,
-    };
-    name == "127.0.0.1" || name == "[::1]" || name.eq_ignore_ascii_case("localhost")
-}
-
-fn forwarded(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| {
-        let name = name.as_str();
-        matches!(name, "forwarded" | "x-real-ip" | "via") || name.starts_with("x-forwarded-")
-    })
-}
-
-/// Who called, for the log alone: through trusted proxies, the last address that none of them owns.
-fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
-    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
-    let mut caller = peer;
-    let told: Vec<&str> = headers
-        .get_all("x-forwarded-for")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .collect();
-    for hop in told.iter().rev() {
-        if !is_trusted(caller) {
-            break;
-        }
-        match hop.trim().parse() {
-            Ok(address) => caller = address,
-            Err(_) => break,
-        }
-    }
-    caller
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wire(listener: &str, peer: &str) -> Option<Wire> {
-        Some(Wire {
-            listener: listener.parse().unwrap(),
-            peer: peer.parse().unwrap(),
-        })
-    }
-
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
-            .collect()
-    }
-
-    fn ask(
-        token: Option<&str>,
-        wire: Option<Wire>,
-        pairs: &[(&'static str, &str)],
-    ) -> Result<&'static str, Denied> {
-        let token = token.map(Secret::new);
-        let uri = Uri::from_static("/api/v1/status");
-        judge(token.as_ref(), wire, &uri, &headers(pairs))
-    }
-
-    #[test]
-    fn without_a_token_only_this_machine_reads() {
-        let loopback = wire("127.0.0.1:8080", "127.0.0.1:5000");
-        for host in [
-            "127.0.0.1",
-            "127.0.0.1:8080",
-            "localhost:1",
-            "LOCALHOST",
-            "[::1]",
-            "[::1]:80",
-        ] {
-            assert_eq!(
-                ask(None, loopback, &[("host", host)]),
-                Ok("loopback"),
-                "{host}"
-            );
-        }
-        for host in [
-            "evil.example",
-            "127.0.0.1.evil.example",
-            "localhost.evil.example",
-            "evil.example:127",
-            "",
-            "127.0.0.1:",
-            "127.0.0.1:x",
-            "127.0.0.1:123456",
-            "::1",
-            "a@127.0.0.1",
-            "[::1",
-            "0.0.0.0",
-        ] {
-            assert_eq!(
-                ask(None, loopback, &[("host", host)]),
-                Err(Denied::NoToken),
-                "{host}"
-            );
-        }
-        assert_eq!(ask(None, loopback, &[]), Err(Denied::NoToken));
-        assert_eq!(
-            ask(None, None, &[("host", "localhost")]),
-            Err(Denied::NoToken)
-        );
-        for header in [
-            "forwarded",
-            "x-forwarded-for",
-            "x-forwarded-proto",
-            "x-forwarded-anything",
-            "x-real-ip",
-            "via",
-        ] {
-            let asked = ask(None, loopback, &[("host", "localhost"), (header, "x")]);
-            assert_eq!(asked, Err(Denied::NoToken), "{header}");
-        }
-        for (listener, peer) in [
-            ("0.0.0.0:8080", "127.0.0.1:5000"),
-            ("127.0.0.1:8080", "10.0.0.1:5000"),
-            ("10.0.0.2:8080", "10.0.0.2:5000"),
-            ("[::]:8080", "[::1]:5000"),
-        ] {
-            let asked = ask(None, wire(listener, peer), &[("host", "localhost")]);
-            assert_eq!(asked, Err(Denied::NoToken), "{listener} {peer}");
-        }
-        let six = wire("[::1]:8080", "[::1]:5000");
-        assert!(ask(None, six, &[("host", "[::1]:8080")]).is_ok());
-    }
-
-    #[test]
-    fn a_host_in_the_request_line_counts_too() {
-        let loopback = wire("127.0.0.1:8080", "127.0.0.1:5000");
-        let host = headers(&[("host", "localhost")]);
-        let foreign = Uri::from_static("http://evil.example/api/v1/status");
-        assert!(judge(None, loopback, &foreign, &host).is_err());
-        let own = Uri::from_static("http://localhost/api/v1/status");
-        assert!(judge(None, loopback, &own, &host).is_ok());
-    }
-
-    #[test]
-    fn with_a_token_nobody_reads_without_it() {
-        let token = Some("0123456789abcdef");
-        let loopback = wire("127.0.0.1:8080", "127.0.0.1:5000");
-        let far = wire("0.0.0.0:8080", "10.0.0.1:5000");
-        let host = ("host", "localhost");
-        assert_eq!(ask(token, loopback, &[host]), Err(Denied::NoToken));
-        let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
-        for good in [
-            "Bearer 0123456789abcdef".to_owned(),
-            "bearer 0123456789abcdef".to_owned(),
-            basic("anyone:0123456789abcdef"),
-            basic(":0123456789abcdef"),
-        ] {
-            let asked = ask(
-                token,
-                far,
-                &[("authorization", &good), ("x-forwarded-for", "1.2.3.4")],
-            );
-            assert_eq!(asked, Ok("token:api_token"), "{good}");
-        }
-        for bad in [
-            "Bearer 0123456789abcdee".to_owned(),
-            "Bearer 0123456789abcdef0".to_owned(),
-            "Bearer ".to_owned(),
-            "0123456789abcdef".to_owned(),
-            "Basic !!!".to_owned(),
-            basic("0123456789abcdef"),
-            basic("0123456789abcdef:"),
-        ] {
-            assert_eq!(
-                ask(token, far, &[("authorization", &bad)]),
-                Err(Denied::NoToken),
-                "{bad}"
-            );
-        }
-        assert_eq!(
-            ask(Some(""), far, &[("authorization", "Bearer ")]),
-            Err(Denied::NoToken)
-        );
-        let mut twice = headers(&[("authorization", "Bearer 0123456789abcdef")]);
-        twice.append(AUTHORIZATION, "Bearer 0123456789abcdef".parse().unwrap());
-        let token = token.map(Secret::new);
-        assert!(judge(token.as_ref(), far, &Uri::from_static("/"), &twice).is_err());
-    }
-
-    #[test]
-    fn another_site_may_link_but_not_embed() {
-        let loopback = wire("127.0.0.1:8080", "127.0.0.1:5000");
-        let host = ("host", "localhost");
-        for (site, mode, allowed) in [
-            ("same-origin", "no-cors", true),
-            ("none", "navigate", true),
-            ("cross-site", "navigate", true),
-            ("cross-site", "no-cors", false),
-            ("same-site", "cors", false),
-        ] {
-            let asked = ask(
-                None,
-                loopback,
-                &[host, ("sec-fetch-site", site), ("sec-fetch-mode", mode)],
-            );
-            assert_eq!(asked.is_ok(), allowed, "{site} {mode}");
-        }
-    }
-
-    #[test]
-    fn only_a_trusted_proxy_is_believed_about_the_caller() {
-        let trusted: [Network; 1] = ["10.0.0.0/8".parse().unwrap()];
-        let told = headers(&[("x-forwarded-for", "6.6.6.6, 1.2.3.4, 10.0.0.2")]);
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        assert_eq!(caller(ip("10.0.0.1"), &told, &trusted), ip("1.2.3.4"));
-        assert_eq!(caller(ip("9.9.9.9"), &told, &trusted), ip("9.9.9.9"));
-        assert_eq!(
-            caller(ip("10.0.0.1"), &HeaderMap::new(), &trusted),
-            ip("10.0.0.1")
-        );
     }
 }

@@ -23,6 +23,19 @@ pub struct Reader {
     pub account: Option<Uuid>,
     /// `en` or `zh-CN`, where the account says so.
     pub language: Option<String>,
+    /// In a browser.
+    pub signed_in: Option<SignedIn>,
+}
+
+/// A session as pages need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedIn {
+    pub session: Uuid,
+    /// Of the account.
+    pub name: String,
+    /// What every form of a page carries as its field `word`, and every script as the header `x-callvault-word`.
+    pub form_word: String,
+    pub must_change: bool,
 }
 
 impl Reader {
@@ -36,7 +49,15 @@ impl Reader {
             masks_numbers: false,
             account: None,
             language: None,
+            signed_in: None,
         }
+    }
+
+    /// The hidden field of forms; empty where there is no session, and then none is asked for.
+    pub fn form_word(&self) -> &str {
+        self.signed_in
+            .as_ref()
+            .map_or("", |session| &session.form_word)
     }
 
     /// Whether to show the way to something at all.
