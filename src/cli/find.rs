@@ -97,6 +97,8 @@ impl Search {
                 .as_deref()
                 .map(|t| length(t, "--max-duration"))
                 .transpose()?,
+            // The command line is whole.
+            ..Query::default()
         };
         let db = open(&config).await?;
         audit(&db, "search", &self.words()).await?;

@@ -8,6 +8,7 @@ pub mod fixity;
 pub mod ids;
 pub mod keys;
 pub mod manifest;
+pub mod masking;
 pub mod media;
 pub mod moment;
 pub mod notice;

@@ -22,6 +22,7 @@ use crate::db::{DbError, DbErrorKind};
 use crate::domain::digest::Sha256;
 use crate::domain::ids::new_id;
 use crate::domain::keys::ObjectKey;
+use crate::domain::masking;
 use crate::domain::reading::mask_addresses;
 use crate::domain::recording::{Role, State};
 use crate::domain::rights::Right;
@@ -73,6 +74,8 @@ impl<'a> Reads<'a> {
             }),
             min_duration_ms: asked.min_duration_ms,
             max_duration_ms: asked.max_duration_ms,
+            scope: self.reader.scope.clone(),
+            masked: self.reader.masks_numbers,
         };
         let detail = serde_json::json!({
             "source": query.source, "from": query.from, "to": query.to, "number": query.number,
@@ -83,8 +86,12 @@ impl<'a> Reads<'a> {
         self.audit("search", &query.text, without_nulls(detail))
             .await?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        self.ask(self.state.db.search(&query, after.as_deref(), limit))
-            .await
+        let found = self.state.db.search(&query, after.as_deref(), limit);
+        let mut page = self.ask(found).await?;
+        if self.reader.masks_numbers {
+            page.items.iter_mut().for_each(masking::recording);
+        }
+        Ok(page)
     }
 
     /// A call with all its recordings, by the id of the call or of one of them.
@@ -106,7 +113,11 @@ impl<'a> Reads<'a> {
         // Our ids rise with time.
         targets.sort_by_key(|target| std::cmp::Reverse(id_of(target)));
         for target in &targets {
-            let shown = self.shown(id_of(target)).await?;
+            // What may not be seen is passed over like what is not there.
+            let shown = match self.shown(id_of(target)).await {
+                Err(error) if error.status() == http::StatusCode::NOT_FOUND => continue,
+                shown => shown?,
+            };
             // Our own ids have addresses of their own.
             let is_foreign = id != id_of(target).to_string();
             if shown.call.source == source && is_foreign {
@@ -131,6 +142,7 @@ impl<'a> Reads<'a> {
             .await?;
         let db = &self.state.db;
         let shown = self.ask(db.show_recording(recording_id)).await?;
+        let shown = self.seen(shown).await?;
         let recording = shown
             .and_then(|shown| shown.recordings.into_iter().next())
             .ok_or_else(|| ApiError::not_found("recording"))?
@@ -160,9 +172,23 @@ impl<'a> Reads<'a> {
         {
             shown = self.ask(db.show_call(of_recording.call.call_id)).await?;
         }
+        let shown = self.seen(shown).await?;
         let mut shown = shown.ok_or_else(|| ApiError::not_found("call or recording"))?;
         mask_addresses(&mut shown.call.custom);
+        if self.reader.masks_numbers {
+            masking::show(&mut shown);
+        }
         Ok(shown)
+    }
+
+    /// What lies outside the reader's scope is not there.
+    async fn seen(&self, shown: Option<ShowView>) -> Result<Option<ShowView>, ApiError> {
+        let Some(shown) = shown else {
+            return Ok(None);
+        };
+        let (call, scope) = (shown.call.call_id, &self.reader.scope);
+        let is_in = self.ask(self.state.db.in_scope(call, scope)).await?;
+        Ok(is_in.then_some(shown))
     }
 
     /// A row for what changes or shows something else than calls; written before it is done.
