@@ -7,6 +7,7 @@ pub mod alarm_told;
 pub mod api_token;
 pub mod archive_object;
 pub mod audit_event;
+pub mod audit_head;
 pub mod backfill;
 pub mod call;
 pub mod call_alias;

@@ -19,6 +19,7 @@ mod m0012_notice_order;
 mod m0013_backfill;
 mod m0014_fixity;
 mod m0015_accounts;
+mod m0016_audit_chain;
 
 use sea_orm_migration::MigrationTrait;
 pub use sea_orm_migration::MigratorTrait;
@@ -45,6 +46,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0013_backfill::Step),
             Box::new(m0014_fixity::Step),
             Box::new(m0015_accounts::Step),
+            Box::new(m0016_audit_chain::Step),
         ]
     }
 }

@@ -4,6 +4,7 @@ mod access;
 mod account;
 mod archive;
 mod audio;
+mod audit;
 mod backfill;
 mod backup;
 mod check;
@@ -106,6 +107,9 @@ pub enum Command {
     /// Who may sign in, and tokens for scripts
     #[command(subcommand)]
     Account(account::AccountCommand),
+    /// The audit trail: its chain computed again, its rows for other programs
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// One simulated vendor
     Simulate(simulate::Simulate),
     /// What the pipeline would see in a file and make of it
@@ -169,6 +173,7 @@ async fn dispatch(cli: Cli, out: &Out) -> Result<u8, Failure> {
         Command::Rebuild(rebuild) => rebuild.run(global, out).await,
         Command::Fixity(fixity) => fixity.run(global, out).await,
         Command::Account(account) => account.run(global, out).await,
+        Command::Audit(audit) => audit.run(global, out).await,
         Command::Simulate(simulate) => simulate.run(global, out).await,
         Command::Audio(audio) => audio.run(global, out).await,
     }

@@ -275,6 +275,7 @@ fn the_schema_equals_the_entities() {
             api_token,
             archive_object,
             audit_event,
+            audit_head,
             backfill,
             call,
             call_alias,
