@@ -204,6 +204,7 @@ impl Config {
             .into_iter()
             .collect();
         variables::apply(&mut root, &variables, &mut places)?;
+        let in_force = secrets::without_secrets(&root);
         warnings.extend(secrets::resolve(&mut root, &variables, &base_dir, &places)?);
         for name in root.keys() {
             if !SECTIONS.contains(&name.as_str()) {
@@ -214,6 +215,7 @@ impl Config {
         warnings.extend(sources.iter().filter_map(|s| example_token(s, &places)));
         let server = web::settings::Settings {
             access: section(&mut root, "access", &places)?,
+            in_force,
             ..section(&mut root, "server", &places)?
         };
         let config = Self {

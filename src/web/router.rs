@@ -7,7 +7,7 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, any, get, post};
 use tokio::time::Instant;
 
-use super::access::sign_in;
+use super::access::{admin, sign_in};
 use super::problem::ApiError;
 use super::state::WebState;
 use super::{access, api, headers, health, hooks, pages};
@@ -66,6 +66,26 @@ fn readers() -> Table {
         .route("/account/language", post(access::account::change_language))
         .route("/account/sessions", post(access::account::end_session))
         .route("/sign-out", post(access::account::sign_out))
+        .route("/audit", get(admin::trail::show))
+        .route("/audit/verify", post(admin::trail::verify))
+        .route("/audit/export", get(admin::trail::export))
+        .route(
+            "/admin/accounts",
+            get(admin::accounts::show).post(admin::accounts::add),
+        )
+        .route("/admin/accounts/link", post(admin::accounts::give_link))
+        .route("/admin/accounts/disable", post(admin::accounts::disable))
+        .route("/admin/accounts/enable", post(admin::accounts::enable))
+        .route(
+            "/admin/tokens",
+            get(admin::tokens::show).post(admin::tokens::add),
+        )
+        .route("/admin/tokens/revoke", post(admin::tokens::revoke))
+        .route(
+            "/admin/sources",
+            get(admin::sources::show).post(admin::sources::test),
+        )
+        .route("/admin/configuration", get(admin::configuration::show))
 }
 
 /// For everybody. Style and icon are in every copy of the program anyway, and the sign-in page needs them.

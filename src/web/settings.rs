@@ -33,6 +33,9 @@ pub struct Settings {
     /// A line above every page; the demo sets it so that nobody takes its calls for real ones.
     #[serde(skip)]
     pub banner: Option<String>,
+    /// What file and environment said, without secrets: for administrators to see.
+    #[serde(skip)]
+    pub in_force: String,
     /// The section `[access]`.
     #[serde(skip)]
     pub access: super::access::settings::Settings,
@@ -49,6 +52,7 @@ impl Default for Settings {
             trusted_proxies: Vec::new(),
             time_zone: Tz::UTC,
             banner: None,
+            in_force: String::new(),
             access: super::access::settings::Settings::default(),
         }
     }

@@ -5,6 +5,7 @@
 //! handler asks for its right, and the database narrows what it gives out to the reader's scope.
 
 pub mod account;
+pub mod admin;
 mod cookie;
 pub mod door;
 mod limits;

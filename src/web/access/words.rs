@@ -93,7 +93,7 @@ words! {
     addresses: "Addresses for the vendor", "提供给供应商的地址";
     test: "Test", "测试";
     test_good: "Everything that was asked answered.", "全部检查通过。";
-    test_nothing: "This kind has nothing that could be asked.", "此类型没有可检查的内容。";
+    test_bad: "Not everything is well:", "发现问题：";
     no_sources: "No source is configured.", "尚未配置来源。";
     who: "Who", "操作者";
     when: "When", "时间";
