@@ -2,9 +2,12 @@
 //!
 //! Times are UTC milliseconds (`*_at_ms`), ids are UUIDs, JSON is text.
 
+pub mod account;
 pub mod alarm_told;
+pub mod api_token;
 pub mod archive_object;
 pub mod audit_event;
+pub mod audit_head;
 pub mod backfill;
 pub mod call;
 pub mod call_alias;
@@ -16,6 +19,7 @@ pub mod fixity_run;
 pub mod installation;
 pub mod notice;
 pub mod notice_link;
+pub mod one_time_link;
 pub mod pace;
 pub mod party;
 pub mod provider_delete;
@@ -24,6 +28,7 @@ pub mod recording_alias;
 pub mod recording_event;
 pub mod schedule_run;
 pub mod search_key;
+pub mod session;
 pub mod source_seen;
 pub mod sweep;
 pub mod sweep_walk;

@@ -18,7 +18,9 @@ mod m0011_party;
 mod m0012_notice_order;
 mod m0013_backfill;
 mod m0014_fixity;
-mod m0015_same_as;
+mod m0015_accounts;
+mod m0016_audit_chain;
+mod m0018_same_as;
 
 use sea_orm_migration::MigrationTrait;
 pub use sea_orm_migration::MigratorTrait;
@@ -44,7 +46,9 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_notice_order::Step),
             Box::new(m0013_backfill::Step),
             Box::new(m0014_fixity::Step),
-            Box::new(m0015_same_as::Step),
+            Box::new(m0015_accounts::Step),
+            Box::new(m0016_audit_chain::Step),
+            Box::new(m0018_same_as::Step),
         ]
     }
 }

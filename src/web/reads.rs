@@ -22,8 +22,10 @@ use crate::db::{DbError, DbErrorKind};
 use crate::domain::digest::Sha256;
 use crate::domain::ids::new_id;
 use crate::domain::keys::ObjectKey;
+use crate::domain::masking;
 use crate::domain::reading::mask_addresses;
 use crate::domain::recording::{Role, State};
+use crate::domain::rights::Right;
 use crate::domain::view::{ShowView, StatusView};
 use crate::spool::Usage;
 
@@ -55,6 +57,7 @@ impl<'a> Reads<'a> {
     }
 
     pub async fn search(&self, asked: ListQuery) -> Result<Page, ApiError> {
+        self.reader.needs(Right::Search)?;
         let limit = asked.limit.unwrap_or(USUAL);
         let after = asked.after.clone();
         let query = Query {
@@ -71,6 +74,8 @@ impl<'a> Reads<'a> {
             }),
             min_duration_ms: asked.min_duration_ms,
             max_duration_ms: asked.max_duration_ms,
+            scope: self.reader.scope.clone(),
+            masked: self.reader.masks_numbers,
         };
         let detail = serde_json::json!({
             "source": query.source, "from": query.from, "to": query.to, "number": query.number,
@@ -81,18 +86,24 @@ impl<'a> Reads<'a> {
         self.audit("search", &query.text, without_nulls(detail))
             .await?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        self.ask(self.state.db.search(&query, after.as_deref(), limit))
-            .await
+        let found = self.state.db.search(&query, after.as_deref(), limit);
+        let mut page = self.ask(found).await?;
+        if self.reader.masks_numbers {
+            page.items.iter_mut().for_each(masking::recording);
+        }
+        Ok(page)
     }
 
     /// A call with all its recordings, by the id of the call or of one of them.
     pub async fn show(&self, id: Uuid) -> Result<ShowView, ApiError> {
+        self.reader.needs(Right::Search)?;
         self.audit("show", &id.to_string(), Value::Null).await?;
         self.shown(id).await
     }
 
     /// The call that a source announces under this id, else its newest one that carries it.
     pub async fn call_by(&self, source: &str, id: &str) -> Result<ShowView, ApiError> {
+        self.reader.needs(Right::Search)?;
         let detail = serde_json::json!({ "source": source });
         self.audit("show", id, detail).await?;
         if let Some(call_id) = self.ask(self.state.db.find_call(source, id)).await? {
@@ -102,7 +113,11 @@ impl<'a> Reads<'a> {
         // Our ids rise with time.
         targets.sort_by_key(|target| std::cmp::Reverse(id_of(target)));
         for target in &targets {
-            let shown = self.shown(id_of(target)).await?;
+            // What may not be seen is passed over like what is not there.
+            let shown = match self.shown(id_of(target)).await {
+                Err(error) if error.status() == http::StatusCode::NOT_FOUND => continue,
+                shown => shown?,
+            };
             // Our own ids have addresses of their own.
             let is_foreign = id != id_of(target).to_string();
             if shown.call.source == source && is_foreign {
@@ -114,6 +129,10 @@ impl<'a> Reads<'a> {
 
     /// The object that counts for a role.
     pub async fn object(&self, recording_id: Uuid, role: Role) -> Result<Found, ApiError> {
+        self.reader.needs(match role {
+            Role::Access | Role::Waveform => Right::Play,
+            Role::Original | Role::Manifest => Right::Download,
+        })?;
         let action = match role {
             Role::Access | Role::Original => "play",
             Role::Waveform | Role::Manifest | Role::Duplicate => "get",
@@ -123,6 +142,7 @@ impl<'a> Reads<'a> {
             .await?;
         let db = &self.state.db;
         let shown = self.ask(db.show_recording(recording_id)).await?;
+        let shown = self.seen(shown).await?;
         let recording = shown
             .and_then(|shown| shown.recordings.into_iter().next())
             .ok_or_else(|| ApiError::not_found("recording"))?
@@ -152,9 +172,28 @@ impl<'a> Reads<'a> {
         {
             shown = self.ask(db.show_call(of_recording.call.call_id)).await?;
         }
+        let shown = self.seen(shown).await?;
         let mut shown = shown.ok_or_else(|| ApiError::not_found("call or recording"))?;
         mask_addresses(&mut shown.call.custom);
+        if self.reader.masks_numbers {
+            masking::show(&mut shown);
+        }
         Ok(shown)
+    }
+
+    /// What lies outside the reader's scope is not there.
+    async fn seen(&self, shown: Option<ShowView>) -> Result<Option<ShowView>, ApiError> {
+        let Some(shown) = shown else {
+            return Ok(None);
+        };
+        let (call, scope) = (shown.call.call_id, &self.reader.scope);
+        let is_in = self.ask(self.state.db.in_scope(call, scope)).await?;
+        Ok(is_in.then_some(shown))
+    }
+
+    /// A row for what changes or shows something else than calls; written before it is done.
+    pub async fn note(&self, action: &str, subject: &str) -> Result<(), ApiError> {
+        self.audit(action, subject, Value::Null).await
     }
 
     async fn audit(&self, action: &str, subject: &str, detail: Value) -> Result<(), ApiError> {
@@ -224,7 +263,8 @@ pub async fn numbers(state: &WebState) -> Result<Numbers, ApiError> {
     Ok(numbers)
 }
 
-async fn ask<T>(
+/// A question to the database, in time; its failures as answers.
+pub async fn ask<T>(
     state: &WebState,
     asked: impl Future<Output = Result<T, DbError>>,
 ) -> Result<T, ApiError> {

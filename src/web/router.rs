@@ -4,19 +4,54 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{any, get};
+use axum::routing::{MethodRouter, any, get, post};
 use tokio::time::Instant;
 
+use super::access::{admin, sign_in};
 use super::problem::ApiError;
 use super::state::WebState;
 use super::{access, api, headers, health, hooks, pages};
 
+/// A router that knows which routes it has, so that a test can hold each of them against every role.
+#[derive(Default)]
+struct Table {
+    router: Router<WebState>,
+    patterns: Vec<&'static str>,
+}
+
+impl Table {
+    fn route(mut self, pattern: &'static str, methods: MethodRouter<WebState>) -> Self {
+        self.router = self.router.route(pattern, methods);
+        self.patterns.push(pattern);
+        self
+    }
+}
+
+/// The patterns of all routes of the first listener, and whether the door stands in front of them.
+pub fn patterns() -> Vec<(&'static str, bool)> {
+    let guarded = readers().patterns.into_iter().map(|route| (route, true));
+    let open = open().patterns.into_iter().map(|route| (route, false));
+    guarded.chain(open).collect()
+}
+
 /// What the first listener serves.
 pub fn whole(state: WebState) -> Router {
-    let readers = Router::new()
+    let readers = readers()
+        .router
+        .route_layer(from_fn_with_state(state.clone(), access::readers_only));
+    finish(readers.merge(open().router), state)
+}
+
+/// What `hooks_listen` serves: nothing that reads.
+pub fn hooks_only(state: WebState) -> Router {
+    finish(hooks_routes().router, state)
+}
+
+/// Behind the door.
+fn readers() -> Table {
+    Table::default()
         .route("/", get(pages::list::show))
         .route("/recordings/{id}", get(pages::recording::show))
-        .route("/ui/{version}/{file}", get(pages::assets::show))
         .route("/metrics", get(health::metrics))
         .route("/api/v1/recordings", get(api::recordings::list))
         .route("/api/v1/recordings/{id}", get(api::recording::show))
@@ -26,18 +61,47 @@ pub fn whole(state: WebState) -> Router {
         .route("/api/v1/calls/by/{source}/{id}", get(api::calls::find))
         .route("/api/v1/status", get(api::status::show))
         .route("/api/v1/openapi.json", get(api::openapi::show))
-        .route_layer(from_fn_with_state(state.clone(), access::readers_only));
-    let open = hooks_routes().route("/readyz", get(health::ready));
-    finish(readers.merge(open), state)
+        .route("/account", get(access::account::show))
+        .route("/account/password", post(access::account::change_password))
+        .route("/account/language", post(access::account::change_language))
+        .route("/account/sessions", post(access::account::end_session))
+        .route("/sign-out", post(access::account::sign_out))
+        .route("/audit", get(admin::trail::show))
+        .route("/audit/verify", post(admin::trail::verify))
+        .route("/audit/export", get(admin::trail::export))
+        .route(
+            "/admin/accounts",
+            get(admin::accounts::show).post(admin::accounts::add),
+        )
+        .route("/admin/accounts/link", post(admin::accounts::give_link))
+        .route("/admin/accounts/disable", post(admin::accounts::disable))
+        .route("/admin/accounts/enable", post(admin::accounts::enable))
+        .route(
+            "/admin/tokens",
+            get(admin::tokens::show).post(admin::tokens::add),
+        )
+        .route("/admin/tokens/revoke", post(admin::tokens::revoke))
+        .route(
+            "/admin/sources",
+            get(admin::sources::show).post(admin::sources::test),
+        )
+        .route("/admin/configuration", get(admin::configuration::show))
 }
 
-/// What `hooks_listen` serves: nothing that reads.
-pub fn hooks_only(state: WebState) -> Router {
-    finish(hooks_routes(), state)
+/// For everybody. Style and icon are in every copy of the program anyway, and the sign-in page needs them.
+fn open() -> Table {
+    hooks_routes()
+        .route("/readyz", get(health::ready))
+        .route("/ui/{version}/{file}", get(pages::assets::show))
+        .route("/sign-in", get(sign_in::show).post(sign_in::enter))
+        .route(
+            "/sign-in/link",
+            get(sign_in::show_link).post(sign_in::enter_by_link),
+        )
 }
 
-fn hooks_routes() -> Router<WebState> {
-    Router::new()
+fn hooks_routes() -> Table {
+    Table::default()
         .route("/hooks/{source}", any(hooks::receive))
         .route("/hooks/{source}/{x}", any(hooks::receive))
         .route("/hooks/{source}/{x}/{y}", any(hooks::receive))

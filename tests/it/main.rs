@@ -1,11 +1,13 @@
 //! One test binary for everything that needs more than one room.
 
+mod accounts;
 mod alarms;
 mod aliyun_queue;
 mod archive;
 mod archive_disk;
 mod archive_faults;
 mod arrows;
+mod audit_chain;
 mod backfill;
 mod backup;
 mod command_line;
@@ -34,6 +36,7 @@ mod outage;
 mod provider_delete;
 mod providers;
 mod push_bodies;
+mod rights;
 mod service;
 mod spool;
 mod support;
