@@ -131,7 +131,7 @@ impl<'a> Reads<'a> {
     pub async fn object(&self, recording_id: Uuid, role: Role) -> Result<Found, ApiError> {
         self.reader.needs(match role {
             Role::Access | Role::Waveform => Right::Play,
-            Role::Original | Role::Manifest => Right::Download,
+            Role::Original | Role::Manifest | Role::Duplicate => Right::Download,
         })?;
         let action = match role {
             Role::Access | Role::Original => "play",
