@@ -280,7 +280,7 @@ pub fn parked(spool: Usage) -> Option<Alarm> {
             "notices_parked",
             None,
             "the database refuses notices of the journal; they are kept beside it".to_owned(),
-            "the log names the reason; after mending it start again, each start tries them once more",
+            "the log names the reason; mend it: they are tried again every hour and at each start",
         )
     })
 }

@@ -17,7 +17,8 @@ use super::foreign;
 use super::intake::told_notice;
 
 const BATCH: usize = 64;
-/// A notice that cannot be applied so often is kept for a person, as unreadable.
+/// A notice whose facts the database refuses so often is kept for a person, as unreadable. What is wrong with
+/// the database itself is waited out, however long.
 const MOST_TRIES: i64 = 20;
 const LEASE: Duration = Duration::from_secs(60);
 /// How long before each try; what a busy database did not take is tried again well within the lease.
