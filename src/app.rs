@@ -360,6 +360,7 @@ pub async fn start(
         if house.db.file().is_some() && house.config.backup.is_scheduled() {
             chores.push(backup::chore(&house));
         }
+        let who = instance.id.clone();
         let crew = crew::run(
             tools,
             intake.clone(),
@@ -371,8 +372,8 @@ pub async fn start(
         let (house, spool, stopped) = (house.clone(), spool.clone(), stop.clone());
         tasks.spawn(async move {
             // Nothing is read or fetched before: the vendor would bring again what the archive has.
-            backup::complete_restored(&house, &stopped).await;
-            crew.await;
+            backup::complete_restored(&house, &who, &stopped).await;
+            tokio::join!(crew, backup::complete_the_rest(&house, &who, &stopped));
             // A decoder child that was killed at work may have made its file again a moment before.
             sweep(&house, &spool).await;
         });

@@ -217,6 +217,16 @@ impl ArchiveErrorKind {
         }
     }
 
+    /// About this one object; anything else may be over in a moment, or hold for all of them.
+    pub fn is_of_the_object(self) -> bool {
+        match self {
+            Self::NotFound | Self::Conflict | Self::Mismatch | Self::Other => true,
+            Self::Full | Self::ReadOnly | Self::Refused | Self::Unavailable | Self::TimedOut => {
+                false
+            }
+        }
+    }
+
     fn usual_advice(self) -> RetryAdvice {
         match self {
             Self::NotFound | Self::Conflict | Self::Mismatch | Self::Other => RetryAdvice::Never,

@@ -90,7 +90,7 @@ impl Rebuild {
             RebuildError::Database(error) => error.into(),
         })?;
         if self.missing {
-            db.restore_is_complete().await?;
+            rebuild::completed(db, &report).await?;
         }
         out.item(&report, || {
             let mut text = format!(

@@ -21,7 +21,7 @@ use super::rebuild::{
     Held, StoredManifest, insert_call, insert_new, insert_objects, link_notices, row_of,
 };
 use super::rows;
-use super::settle::{locked, rest};
+use super::settle::{is_leased, locked, rest};
 use super::sql::{all, exec, vals};
 
 type Row = entity::recording::Model;
@@ -37,6 +37,8 @@ pub enum Adopted {
     Known,
     /// A recording with another id goes by its name: nothing was changed.
     Another(Uuid),
+    /// A worker is at the recording in this moment: nothing was changed.
+    InWork,
 }
 
 impl Database {
@@ -61,7 +63,7 @@ impl Database {
     /// Brings the rows of a recording up to what its newest manifest says. `manifests` and `held` are as
     /// for [`Database::insert_manifest`].
     ///
-    /// A lease on the row ends: whoever holds it finds it lost and stops.
+    /// A lease that ran out ends: whoever held it finds it lost and stops. One that runs is left alone.
     pub async fn adopt_manifest(
         &self,
         manifest: &Manifest,
@@ -90,6 +92,7 @@ impl Database {
                 insert_new(&txn, manifest, manifests, held, &[], now).await?;
                 Adopted::New
             }
+            Some(row) if is_leased(&row, now) => return Ok(Adopted::InWork),
             Some(row) => complete(&txn, row, manifest, manifests, held, &known, now).await?,
         };
         txn.commit().await?;

@@ -23,6 +23,8 @@ use super::sql::{all, exec, one, vals};
 const BUSY: Duration = Duration::from_secs(30);
 /// In `installation` of a copy: when it was made.
 const BACKUP_AT: &str = "backup_at";
+/// In `installation` after a restore: of which backup the archive was read to its end since.
+const READ_SINCE: &str = "restore_read";
 
 /// A copy that has its name, was read whole and is on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +116,8 @@ impl Database {
     }
 
     /// Copies an SQLite database that holds notices or calls, before its schema is brought up: beside it,
-    /// as `NAME.before-STEP-TIME.db`. `None` where there is nothing to copy or to bring up.
+    /// as `NAME.before-STEP.db`. `None` where there is nothing to copy or to bring up. One copy a step: starts
+    /// that fail again and again find it there.
     pub async fn copy_before_migration(&self) -> Result<Option<PathBuf>, DbError> {
         let Some(file) = &self.inner.file else {
             return Ok(None);
@@ -136,11 +139,7 @@ impl Database {
         }
         let now = self.inner.clock.now();
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        let target = file.with_file_name(format!(
-            "{stem}.before-{}-{}.db",
-            next.name,
-            now.utc().format("%Y%m%dT%H%M%S%3fZ")
-        ));
+        let target = file.with_file_name(format!("{stem}.before-{}.db", next.name));
         match self.copy_to(&target, now).await {
             Ok(copied) => tracing::info!(
                 file = %target.display(),
@@ -148,7 +147,7 @@ impl Database {
                 schema = copied.schema,
                 "database copied before its schema is brought up"
             ),
-            // Another process that starts at the same time.
+            // Of a start before this one, or of another process; what has the name is whole.
             Err(CopyError::Exists(_)) => {}
             Err(error) => {
                 return Err(DbError::new(
@@ -163,16 +162,32 @@ impl Database {
         Ok(Some(target))
     }
 
-    /// When the backup was made that this database was restored from; `None` once the archive was read.
+    /// Whether this is a restored backup and the archive was not read to its end yet: until then no notice is
+    /// read, for what the vendor tells again would become a second recording.
+    pub async fn restore_waits(&self) -> Result<bool, DbError> {
+        let sql = "select value from installation where name = $1 and value not in \
+                   (select value from installation where name = $2)";
+        let waits = one(self.reader(), sql, vals![BACKUP_AT, READ_SINCE]).await?;
+        Ok(waits.is_some())
+    }
+
+    /// The archive was read to its end, and something in it could not be taken in: work may begin, and the
+    /// archive is read again until nothing is left out.
+    pub async fn restore_is_read(&self) -> Result<(), DbError> {
+        let of = self.restored_from().await?.unwrap_or_default();
+        self.set_installation(READ_SINCE, &of).await
+    }
+
+    /// When the backup was made that this database was restored from; `None` once everything that the archive
+    /// holds is known.
     pub async fn restored_from(&self) -> Result<Option<String>, DbError> {
         self.installation(BACKUP_AT).await
     }
 
     /// Everything that the archive holds is known again.
     pub async fn restore_is_complete(&self) -> Result<(), DbError> {
-        let sql = "delete from installation where name = $1";
-        exec(self.writer(), sql, vals![BACKUP_AT]).await?;
-        Ok(())
+        self.forget_installation(READ_SINCE).await?;
+        self.forget_installation(BACKUP_AT).await
     }
 }
 

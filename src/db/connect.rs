@@ -155,7 +155,7 @@ impl Database {
         Migrator::up(&txn, steps).await.map_err(|error| {
             let error = DbError::from(error);
             match error.kind() {
-                DbErrorKind::Other => DbError::new(
+                DbErrorKind::Other | DbErrorKind::Refused => DbError::new(
                     DbErrorKind::Schema,
                     format!("cannot bring the schema up: {error}"),
                 ),

@@ -15,6 +15,8 @@ pub enum DbErrorKind {
     Busy,
     /// A row with this key exists.
     Conflict,
+    /// The values themselves are not to the database's taste: no repetition makes it take them.
+    Refused,
     /// Somebody else holds the lease, or the row is not in the state it must be: stop at once.
     LeaseLost,
     /// Tables are missing, or made by a newer version.
@@ -69,9 +71,10 @@ impl DbError {
         self.kind == DbErrorKind::Busy
     }
 
-    /// No repetition makes it work: what was to be written is not to the database's taste.
+    /// No repetition makes it work: what was to be written is not to the database's taste. A list of what is
+    /// known to be so; anything else (a damaged file, missing rights, a pooler between) is about the place.
     pub fn is_refusal(&self) -> bool {
-        matches!(self.kind, DbErrorKind::Conflict | DbErrorKind::Other)
+        matches!(self.kind, DbErrorKind::Conflict | DbErrorKind::Refused)
     }
 
     pub fn is_bad_cursor(&self) -> bool {
@@ -83,6 +86,7 @@ impl DbError {
             DbErrorKind::Unavailable => RetryAdvice::Backoff,
             DbErrorKind::Busy => RetryAdvice::After(Duration::from_millis(50)),
             DbErrorKind::Conflict
+            | DbErrorKind::Refused
             | DbErrorKind::LeaseLost
             | DbErrorKind::Schema
             | DbErrorKind::BadCursor
@@ -127,6 +131,7 @@ fn kind_of(error: &sqlx::Error) -> DbErrorKind {
             Some(code) => of_sqlite(code, inner.message()),
             None => DbErrorKind::Other,
         },
+        E::Encode(_) => DbErrorKind::Refused,
         _ => DbErrorKind::Other,
     }
 }
@@ -141,6 +146,10 @@ fn of_postgres(code: &str) -> DbErrorKind {
         "42P01" | "42703" | "3F000" => DbErrorKind::Schema,
         _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57P") => {
             DbErrorKind::Unavailable
+        }
+        // Data exceptions and broken constraints; and a value too long for an index.
+        _ if code.starts_with("22") || code.starts_with("23") || code == "54000" => {
+            DbErrorKind::Refused
         }
         _ => DbErrorKind::Other,
     }
@@ -157,6 +166,64 @@ fn of_sqlite(code: &str, message: &str) -> DbErrorKind {
         (_, 1) if message.contains("no such table") || message.contains("no such column") => {
             DbErrorKind::Schema
         }
+        // TOOBIG, CONSTRAINT, MISMATCH
+        (_, 18..=20) => DbErrorKind::Refused,
         _ => DbErrorKind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_wrong_with_the_values_is_refused_for_good() {
+        let is_refusal = |kind: DbErrorKind| DbError::new(kind, "").is_refusal();
+        for (code, refused) in [
+            ("22001", true),
+            ("22021", true),
+            ("23502", true),
+            ("23505", true),
+            ("23514", true),
+            ("54000", true),
+            // Rights, a damaged file, internal errors, poolers, read-only, a full disk, a lost feature.
+            ("42501", false),
+            ("XX000", false),
+            ("XX001", false),
+            ("0A000", false),
+            ("08P01", false),
+            ("26000", false),
+            ("25006", false),
+            ("53100", false),
+            ("58030", false),
+            ("P0001", false),
+            ("42P01", false),
+        ] {
+            assert_eq!(is_refusal(of_postgres(code)), refused, "{code}");
+        }
+        for (code, refused) in [
+            // TOOBIG; CONSTRAINT and some of its extended codes; MISMATCH.
+            ("18", true),
+            ("19", true),
+            ("275", true),
+            ("1299", true),
+            ("1811", true),
+            ("2067", true),
+            ("20", true),
+            // ERROR, PERM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, AUTH, NOTADB.
+            ("1", false),
+            ("3", false),
+            ("8", false),
+            ("10", false),
+            ("11", false),
+            ("267", false),
+            ("13", false),
+            ("14", false),
+            ("23", false),
+            ("26", false),
+        ] {
+            assert_eq!(is_refusal(of_sqlite(code, "")), refused, "{code}");
+        }
+        assert!(!is_refusal(DbErrorKind::Other));
     }
 }

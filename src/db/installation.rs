@@ -15,6 +15,12 @@ impl Database {
         Ok(row.map(|row| row.try_get_by_index(0)).transpose()?)
     }
 
+    pub async fn forget_installation(&self, name: &str) -> Result<(), DbError> {
+        let sql = "delete from installation where name = $1";
+        exec(self.writer(), sql, vals![name]).await?;
+        Ok(())
+    }
+
     pub async fn set_installation(&self, name: &str, value: &str) -> Result<(), DbError> {
         exec(
             self.writer(),

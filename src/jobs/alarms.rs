@@ -39,6 +39,11 @@ pub const CLOCK: &str = "clock";
 /// The other fault of the house: its backup fails.
 pub const BACKUP: &str = "backup";
 pub const BACKUP_FAILED: &str = "backup_failed";
+/// And that a restored database does not know all that the archive holds.
+pub const RESTORE: &str = "restore";
+pub const RESTORE_INCOMPLETE: &str = "restore_incomplete";
+/// The archive was read, and something in it could not be taken in.
+pub const LEFT_OUT: &str = "left_out";
 /// A worker compares its clock every minute.
 const CLOCK_SEEN_MS: i64 = 10 * 60 * 1000;
 
@@ -97,6 +102,7 @@ pub async fn faults(
         if is_fresh && fault.source.is_empty() {
             clock_fault(&fault, now, alarms);
             backup_fault(&fault, alarms);
+            restore_fault(&fault, alarms);
         } else if is_fresh && sources.get(&fault.source).is_some() {
             vendor_fault(&fault, now, alarms);
         }
@@ -182,6 +188,30 @@ fn backup_fault(fault: &Fault, alarms: &mut Vec<Alarm>) {
             )
         });
     }
+}
+
+fn restore_fault(fault: &Fault, alarms: &mut Vec<Alarm>) {
+    if fault.doing != RESTORE {
+        return;
+    }
+    let (what, remedy) = if fault.code == LEFT_OUT {
+        (
+            "this database was restored from a backup, and something in the archive could not be taken in: the vendor may bring it a second time".to_owned(),
+            "`callvault rebuild --from-archive --missing` names it, and so does the log; it is tried again every hour",
+        )
+    } else {
+        (
+            format!(
+                "this database was restored from a backup and waits for the archive, and all work with it ({})",
+                fault.code
+            ),
+            "see `callvault check` about the archive; it is tried again every ten seconds",
+        )
+    };
+    alarms.push(Alarm {
+        since: Some(fault.since),
+        ..alarm(RESTORE_INCOMPLETE, None, what, remedy)
+    });
 }
 
 fn clock_is_off(machine: &str) -> Alarm {
@@ -280,7 +310,7 @@ pub fn parked(spool: Usage) -> Option<Alarm> {
             "notices_parked",
             None,
             "the database refuses notices of the journal; they are kept beside it".to_owned(),
-            "the log names the reason; after mending it start again, each start tries them once more",
+            "the log names the reason; mend it: they are tried again every hour and at each start",
         )
     })
 }

@@ -24,6 +24,8 @@ use super::alarms::BACKUP;
 pub const NAME: &str = "backup";
 /// When the last scheduled one was made, in what the installation remembers.
 const LAST: &str = "backup_last_at";
+/// The scheduled one that is not in the archive yet, in what the installation remembers.
+const NOT_ARCHIVED: &str = "backup_not_archived";
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A backup is looked for every ten minutes.
 const MOST_OFTEN: Duration = Duration::from_secs(600);
@@ -193,9 +195,10 @@ impl BackupError {
 }
 
 /// A backup that was made.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     pub file: PathBuf,
+    pub made_at: Timestamp,
     pub bytes: u64,
     pub sha256: Sha256,
     /// The newest step of the schema.
@@ -269,6 +272,7 @@ impl Backups {
         })?;
         Ok(Report {
             file: target.to_owned(),
+            made_at: now,
             bytes: fingerprint.bytes,
             sha256: fingerprint.sha256,
             schema: copied.schema,
@@ -282,7 +286,7 @@ impl Backups {
         // The file's own name may be anything, and the same one twice.
         let key = ObjectKey::backup(&format!(
             "{}-{}.db",
-            stamp(self.clock.now()),
+            stamp(report.made_at),
             report.sha256.short()
         ));
         let expected = Fingerprint {
@@ -331,32 +335,70 @@ impl Backups {
         let now = self.clock.now();
         let is_due = |last: Timestamp| last.plus(self.settings.every()) <= now || last > now;
         if last.is_some_and(|last| !is_due(last)) {
-            return Ok(None);
+            return self.put_again(archive).await;
         }
         let target = self.next_file()?;
         let Some(_lock) = lock(&target)? else {
             return Ok(None);
         };
         let mut report = self.write(&target).await?;
-        if self.settings.archive {
-            self.put(&mut report, archive).await?;
-        }
+        // It counts and older ones go before the archive is asked: with that away no second copy is made.
         report.removed = self.prune(&target);
+        if self.settings.archive {
+            let told = serde_json::to_string(&report).unwrap_or_default();
+            let noted = self.db.set_installation(NOT_ARCHIVED, &told).await;
+            noted.map_err(failed)?;
+        }
         let now = now.to_string();
         self.db.set_installation(LAST, &now).await.map_err(failed)?;
+        if self.settings.archive {
+            self.put(&mut report, archive).await?;
+            self.is_archived().await?;
+        }
         Ok(Some(report))
     }
 
-    /// What cannot be removed stays, and is told of.
+    /// The copy that the archive did not take when it was made, as long as it is there.
+    async fn put_again(&self, archive: &dyn Archive) -> Result<Option<Report>, BackupError> {
+        let failed = |error: DbError| BackupError::database(&error);
+        let left = self.db.installation(NOT_ARCHIVED).await.map_err(failed)?;
+        let left = left.and_then(|told| serde_json::from_str::<Report>(&told).ok());
+        let Some(mut report) = left.filter(|_| self.settings.archive) else {
+            return Ok(None);
+        };
+        if !report.file.exists() {
+            tracing::warn!(file = %report.file.display(), "the backup went before the archive took it");
+            self.is_archived().await?;
+            return Ok(None);
+        }
+        let Some(_lock) = lock(&report.file)? else {
+            return Ok(None);
+        };
+        self.put(&mut report, archive).await?;
+        self.is_archived().await?;
+        report.removed = 0;
+        Ok(Some(report))
+    }
+
+    async fn is_archived(&self) -> Result<(), BackupError> {
+        let forgotten = self.db.forget_installation(NOT_ARCHIVED).await;
+        forgotten.map_err(|error| BackupError::database(&error))
+    }
+
+    /// What cannot be removed stays, and is told of. The one that was just made is never removed, whatever its
+    /// name; names from a time to come are of a clock that ran ahead, and go first.
     fn prune(&self, newest: &Path) -> u32 {
         let folder = newest.parent().unwrap_or(Path::new("."));
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let mut files: Vec<PathBuf> = entries
             .filter(|entry| is_ours(&entry.file_name().to_string_lossy()))
             .map(|entry| entry.path())
+            .filter(|file| file.file_name() != newest.file_name())
             .collect();
-        files.sort();
+        let is_ahead = |file: &PathBuf| file.file_name() > newest.file_name();
+        files.sort_by_cached_key(|file| (!is_ahead(file), file.clone()));
         let keep = usize::try_from(self.settings.keep).unwrap_or(usize::MAX);
+        let keep = keep.saturating_sub(1);
         let mut removed = 0;
         for file in files.iter().take(files.len().saturating_sub(keep)) {
             match std::fs::remove_file(file) {

@@ -33,6 +33,16 @@ pub struct Report {
     pub findings: Vec<Finding>,
 }
 
+impl Report {
+    /// Something in the archive has no rows because of what was found: the vendor may bring it again.
+    pub fn leaves_out(&self) -> bool {
+        let left_out = ["manifest_unreadable", "not_restored", "in_work"];
+        self.findings
+            .iter()
+            .any(|finding| left_out.contains(&finding.code))
+    }
+}
+
 /// Something in the archive that a person should see; the rest is rebuilt all the same.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
@@ -77,6 +87,15 @@ pub async fn complete(
     on_recording: impl FnMut(u64),
 ) -> Result<Report, RebuildError> {
     walk(db, archive, Mode::Missing, now, on_recording).await
+}
+
+/// Takes the mark of a restored database away, unless `report` left something out: then the mark stays, work
+/// begins all the same, and the archive is read again later.
+pub async fn completed(db: &Database, report: &Report) -> Result<(), DbError> {
+    if report.leaves_out() {
+        return db.restore_is_read().await;
+    }
+    db.restore_is_complete().await
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -164,7 +183,7 @@ impl Walk<'_> {
                 }
             }
         }
-        let (newest, stored) = self.manifests(&held).await;
+        let (newest, stored) = self.manifests(&held).await?;
         let Some(manifest) = newest else {
             // A recording that the index knows is gone on with: its bytes go under the same key.
             if self.mode == Mode::Missing && !is_known {
@@ -198,7 +217,7 @@ impl Walk<'_> {
         folder: &str,
         held: &BTreeMap<String, u64>,
     ) -> Result<(), RebuildError> {
-        let (newest, stored) = self.manifests(held).await;
+        let (newest, stored) = self.manifests(held).await?;
         let Some(manifest) = newest else {
             tracing::warn!(folder, "its manifests went away during the walk");
             return Ok(());
@@ -214,7 +233,7 @@ impl Walk<'_> {
     async fn manifests(
         &mut self,
         held: &BTreeMap<String, u64>,
-    ) -> (Option<Manifest>, Vec<StoredManifest>) {
+    ) -> Result<(Option<Manifest>, Vec<StoredManifest>), RebuildError> {
         let mut newest: Option<Manifest> = None;
         let mut stored: Vec<StoredManifest> = Vec::new();
         let manifests: BTreeMap<u32, ObjectKey> = held
@@ -225,7 +244,8 @@ impl Walk<'_> {
             self.report.manifests += 1;
             let (manifest, proof) = match read(self.archive, &key).await {
                 Ok(read) => read,
-                Err(what) => {
+                Err(Unread::Store(error)) => return Err(error.into()),
+                Err(Unread::Damaged(what)) => {
                     self.report.findings.push(Finding {
                         code: "manifest_unreadable",
                         key: key.to_string(),
@@ -242,7 +262,7 @@ impl Walk<'_> {
             });
             newest.get_or_insert(manifest);
         }
-        (newest, stored)
+        Ok((newest, stored))
     }
 
     fn note(
@@ -262,6 +282,11 @@ impl Walk<'_> {
                 what: format!(
                     "recording {id} goes by the same names; these objects stay without rows"
                 ),
+            }),
+            Ok(Adopted::InWork) => report.findings.push(Finding {
+                code: "in_work",
+                key: manifest.folder.clone(),
+                what: "a worker is at this recording; it is looked at again".to_owned(),
             }),
             Err(error) if error.is_unavailable() => return Err(error.into()),
             // One recording that does not fit must not keep the others out of the index.
@@ -308,22 +333,36 @@ fn missing(manifest: &Manifest, held: &BTreeMap<String, u64>) -> Vec<Finding> {
         .collect()
 }
 
-async fn read(archive: &dyn Archive, key: &ObjectKey) -> Result<(Manifest, ArchiveProof), String> {
-    let mut reader = archive
-        .open(key, None, None)
-        .await
-        .map_err(|error| error.to_string())?;
+/// Why a manifest was not read.
+enum Unread {
+    /// The store does not give anything now: nothing is said about the manifest.
+    Store(ArchiveError),
+    Damaged(String),
+}
+
+impl From<ArchiveError> for Unread {
+    fn from(error: ArchiveError) -> Self {
+        match error.kind().is_of_the_object() {
+            true => Self::Damaged(error.to_string()),
+            false => Self::Store(error),
+        }
+    }
+}
+
+async fn read(archive: &dyn Archive, key: &ObjectKey) -> Result<(Manifest, ArchiveProof), Unread> {
+    let mut reader = archive.open(key, None, None).await?;
     if reader.total_bytes > LARGEST_MANIFEST {
-        return Err(format!("{} bytes is no manifest", reader.total_bytes));
+        let what = format!("{} bytes is no manifest", reader.total_bytes);
+        return Err(Unread::Damaged(what));
     }
     let mut bytes = Vec::new();
     while let Some(chunk) = reader.body.next().await {
-        bytes.extend_from_slice(&chunk.map_err(|error| error.to_string())?);
+        bytes.extend_from_slice(&chunk?);
     }
-    let manifest = Manifest::from_bytes(&bytes).map_err(|error| error.to_string())?;
+    let damaged = |error: &dyn std::fmt::Display| Unread::Damaged(error.to_string());
+    let manifest = Manifest::from_bytes(&bytes).map_err(|error| damaged(&error))?;
     let proof = archive
         .read_back(key, None, &Fingerprint::of(&bytes))
-        .await
-        .map_err(|error| error.to_string())?;
+        .await?;
     Ok((manifest, proof))
 }

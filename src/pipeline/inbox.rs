@@ -17,7 +17,8 @@ use super::foreign;
 use super::intake::told_notice;
 
 const BATCH: usize = 64;
-/// A notice that cannot be applied so often is kept for a person, as unreadable.
+/// A notice whose facts the database refuses so often is kept for a person, as unreadable. What is wrong with
+/// the database itself is waited out, however long.
 const MOST_TRIES: i64 = 20;
 const LEASE: Duration = Duration::from_secs(60);
 /// How long before each try; what a busy database did not take is tried again well within the lease.
@@ -28,13 +29,18 @@ const BUSY_PAUSES: [Duration; 4] = [
     Duration::from_millis(800),
 ];
 
-/// Reads what waits; gives how many notices were settled. Zero means that nothing waits.
+/// Reads what waits; gives how many notices were settled. Zero means that nothing waits, or that it has to wait:
+/// in a restored database until the archive was read, whoever asks.
 pub async fn read_waiting(
     db: &Database,
     sources: &Sources,
     instance: &str,
     now: Timestamp,
 ) -> Result<usize, DbError> {
+    if db.restore_waits().await? {
+        tracing::debug!("a restored database: notices wait until the archive was read");
+        return Ok(0);
+    }
     let claimed = db
         .claim_notices(BATCH, instance, &sources.names(), now, LEASE)
         .await?;
@@ -97,7 +103,7 @@ async fn settle_or_tell(
         tracing::warn!(notice = %notice.notice.notice_id, "another process reads this notice");
         return Ok(());
     }
-    if notice.token < MOST_TRIES {
+    if notice.token < MOST_TRIES || !error.is_refusal() {
         // Its neighbours must not wait for it; it is tried again when its lease runs out.
         tracing::error!(notice = %notice.notice.notice_id, %error, "notice not applied");
         return Ok(());

@@ -4,6 +4,7 @@
 //! everything else is later work on the stored bytes, which can be repeated.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use crate::db::Database;
@@ -18,6 +19,8 @@ use crate::spool::journal::Journal;
 /// One vendor hangs up after 700 ms; the database gets the larger part of that, the journal the rest.
 const DATABASE_WITHIN: Duration = Duration::from_millis(350);
 const JOURNAL_WITHIN: Duration = Duration::from_millis(250);
+/// How often what the database refused is tried once more, beside each start.
+const PARKED_EVERY: Duration = Duration::from_secs(3600);
 
 /// Headers worth keeping: what a later reader may need, never what authenticates.
 const KEPT_HEADERS: [&str; 7] = [
@@ -36,16 +39,20 @@ pub struct Intake {
     db: Database,
     journal: Arc<Journal<Notice>>,
     clock: SharedClock,
+    /// When what is parked is tried once more; opening the journal does so too.
+    parked_at: Arc<AtomicI64>,
     /// Wakes the inbox; only a hint, the inbox also looks by itself.
     arrived: Arc<tokio::sync::Notify>,
 }
 
 impl Intake {
     pub fn new(db: Database, journal: Arc<Journal<Notice>>, clock: SharedClock) -> Self {
+        let parked_at = clock.now().plus(PARKED_EVERY).ms();
         Self {
             db,
             journal,
             clock,
+            parked_at: Arc::new(AtomicI64::new(parked_at)),
             arrived: Arc::new(tokio::sync::Notify::new()),
         }
     }
@@ -160,9 +167,16 @@ impl Intake {
 
     /// Moves what the journal holds into the database; gives how many notices went over.
     /// A failed drain leaves the journal as it was. What the database refuses for good is parked: it must
-    /// not stand before everything that comes later.
+    /// not stand before everything that comes later. Once an hour that is tried again as well.
     pub async fn drain_journal(&self) -> Result<usize, String> {
         let db = &self.db;
+        let now = self.clock.now();
+        if now.ms() >= self.parked_at.load(Ordering::Relaxed) {
+            let next = now.plus(PARKED_EVERY).ms();
+            self.parked_at.store(next, Ordering::Relaxed);
+            let again = self.journal.take_up_parked().await;
+            again.map_err(|error| error.to_string())?;
+        }
         let moved = self
             .journal
             .drain(async |batch: Vec<Notice>| {

@@ -66,6 +66,12 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Journal<T> {
         .await
     }
 
+    /// What was parked waits for [`Self::drain`] again: what refused it may have been mended.
+    pub async fn take_up_parked(&self) -> Result<(), SpoolError> {
+        let dir = self.dir.clone();
+        blocking(move || unpark(&dir)).await
+    }
+
     /// When this says `Ok`, the entry survives a power cut. When it is dropped while waiting, the entry
     /// may or may not be there.
     pub async fn append(&self, entry: T) -> Result<(), SpoolError> {
@@ -188,7 +194,12 @@ fn unpark(dir: &Path) -> Result<(), SpoolError> {
             }
             Err(e) => return Err(SpoolError::io("taking up", &path, e)),
         }
-        fs::remove_file(&path).map_err(|e| SpoolError::io("taking up", &path, e))?;
+        // The new name is on the disk before the old one goes.
+        let failed = |e| SpoolError::io("taking up", &path, e);
+        let synced = || fs::File::open(dir).and_then(|dir| dir.sync_all());
+        synced().map_err(failed)?;
+        fs::remove_file(&path).map_err(failed)?;
+        synced().map_err(failed)?;
     }
     Ok(())
 }

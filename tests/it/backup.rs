@@ -8,16 +8,24 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use callvault::archive::contract::ArchiveErrorKind;
 use callvault::archive::disk::DiskArchive;
 use callvault::db::Database;
 use callvault::domain::secret::Secret;
 use callvault::jobs::backup::{Backups, Settings};
+use callvault::jobs::rebuild;
+use callvault::pipeline::inbox;
+use callvault::providers::contract::{Capabilities, Provider};
+use callvault::providers::sources::Sources;
 use callvault::simulator::{Options, VendorKind};
 
 use crate::db::{DAY, House, at, notice, sqlite};
+use crate::fixity::{Bench, on_all};
 use crate::journeys::{all_as_planned_and_written, options, rows_of};
 use crate::support::disk::SmallDisk;
 use crate::support::house::{TestHouse, program, stored_keys};
+use crate::support::moody::Moody;
+use crate::support::shelf::Shelf;
 
 async fn run(config: &Path, args: &[&str]) -> std::process::Output {
     tokio::process::Command::new(program())
@@ -334,10 +342,7 @@ async fn the_schema_is_brought_up_after_a_copy_of_what_is_there() {
             .all(|step| step.applied)
     );
     let copies = beside();
-    assert_eq!(
-        copies,
-        ["callvault.before-m0013_backfill-20240305T040000000Z.db"]
-    );
+    assert_eq!(copies, ["callvault.before-m0013_backfill.db"]);
     let copy = house.folder().join("data").join(&copies[0]);
     assert_eq!(rows_of(&copy, "notice").await.len(), 1);
     let steps = rows_of(&copy, "seaql_migrations").await;
@@ -347,6 +352,15 @@ async fn the_schema_is_brought_up_after_a_copy_of_what_is_there() {
     );
     house.neighbour().await;
     assert_eq!(beside().len(), 1, "nothing to bring up, nothing to copy");
+    // A start that fails after its copy, again and again.
+    let whole = std::fs::read(&copy).unwrap();
+    for minute in 1..4 {
+        house.clock.set(at(minute));
+        step_back().await;
+        house.neighbour().await;
+    }
+    assert_eq!(beside().len(), 1, "one copy a step");
+    assert_eq!(std::fs::read(&copy).unwrap(), whole);
 }
 
 #[test]
@@ -372,4 +386,194 @@ fn postgresql_is_told_of_its_own_tools() {
         remedy.contains("pg_dump") && remedy.contains("base backup"),
         "{remedy}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_is_away_gets_the_same_copy_later_and_no_second_one_is_made() {
+    let house = sqlite(Some(true)).await;
+    let at_archive = house.folder().join("archive");
+    let archive = DiskArchive::open(&at_archive).await.unwrap();
+    let settings = Settings {
+        keep: 2,
+        archive: true,
+        ..Settings::default()
+    };
+    let backups = backups(&house, settings, None);
+    let folder = house.folder().join("data/backups");
+    let copies = || {
+        names(&folder)
+            .into_iter()
+            .filter(|name| name.ends_with(".db"))
+            .collect::<Vec<_>>()
+    };
+    // Where the folder of the copies would be made lies a file: nothing goes in.
+    let block = at_archive.join("_callvault");
+    std::fs::create_dir_all(&at_archive).unwrap();
+    std::fs::write(&block, "").unwrap();
+    for tick in 0..6 {
+        house.clock.set(at(10 * tick));
+        let failed = backups.scheduled(&archive).await.unwrap_err();
+        assert_eq!(failed.code, "backup_not_archived");
+        assert_eq!(copies(), ["callvault-20240305T040000Z.db"], "tick {tick}");
+    }
+    let fault = house.db.faults().await.unwrap().remove(0);
+    assert_eq!(
+        (fault.code.as_str(), fault.since),
+        ("backup_not_archived", at(0))
+    );
+    std::fs::remove_file(&block).unwrap();
+    house.clock.set(at(60));
+    let made = backups.scheduled(&archive).await.unwrap().unwrap();
+    assert!(made.file.ends_with("callvault-20240305T040000Z.db"));
+    let archived = names(&block.join("backups"));
+    assert_eq!(archived.len(), 1);
+    assert!(
+        archived[0].starts_with("20240305T040000Z-"),
+        "as of its making: {archived:?}"
+    );
+    assert_eq!(house.db.faults().await.unwrap(), []);
+    assert!(backups.scheduled(&archive).await.unwrap().is_none());
+    // A copy that went before the archive was back holds up nothing.
+    std::fs::rename(&block, house.folder().join("aside")).unwrap();
+    std::fs::write(&block, "").unwrap();
+    house.clock.set(at(0).plus_ms(DAY));
+    assert!(backups.scheduled(&archive).await.is_err());
+    std::fs::remove_file(folder.join("callvault-20240306T040000Z.db")).unwrap();
+    assert!(backups.scheduled(&archive).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_copy_just_made_stays_when_older_ones_have_names_from_a_time_to_come() {
+    let house = sqlite(Some(true)).await;
+    let archive = DiskArchive::open(&house.folder().join("archive"))
+        .await
+        .unwrap();
+    let settings = Settings {
+        keep: 2,
+        ..Settings::default()
+    };
+    let backups = backups(&house, settings, None);
+    // The clock ran two days ahead, and was set right.
+    for day in [-1, 2, 3, 0, 1] {
+        house.clock.set(at(0).plus_ms(day * DAY));
+        let made = backups.scheduled(&archive).await.unwrap().unwrap();
+        assert!(made.file.exists(), "day {day}");
+    }
+    let mut kept = names(&house.folder().join("data/backups"));
+    kept.retain(|name| name.ends_with(".db"));
+    assert_eq!(
+        kept,
+        [
+            "callvault-20240305T040000Z.db",
+            "callvault-20240306T040000Z.db"
+        ]
+    );
+}
+
+/// A database as it was before its three recordings came, over the archive that has them.
+async fn restored(bench: &Bench) -> Database {
+    let target = bench.house.folder().join("copy.db");
+    bench.house.db.copy_to(&target, at(0)).await.unwrap();
+    for call in ["a", "b", "c"] {
+        bench.sound(call, at(1)).await;
+    }
+    let settings = callvault::db::settings::Settings {
+        url: Secret::new("sqlite://copy.db"),
+        auto_migrate: Some(false),
+    };
+    let clock = bench.house.clock.clone();
+    let db = Database::connect(&settings, bench.house.folder(), clock)
+        .await
+        .unwrap();
+    db.add_notice(notice("shelf", at(2))).await.unwrap();
+    db
+}
+
+#[test]
+fn an_archive_that_is_away_puts_the_restore_off_and_a_damaged_manifest_is_not_forgotten() {
+    on_all(async |bench| {
+        if bench.house.db.file().is_none() {
+            return;
+        }
+        let db = restored(&bench).await;
+        let shelf = Shelf::new("", Capabilities::default());
+        let sources = Sources::new([shelf as Arc<dyn Provider>]);
+        let read = async || {
+            inbox::read_waiting(&db, &sources, "i1", at(3))
+                .await
+                .unwrap()
+        };
+        let archive = Moody::over(bench.archive.clone());
+        let complete = async || rebuild::complete(&db, archive.as_ref(), at(3), |_| {}).await;
+        // Away for one manifest alone, in whatever way: nothing is concluded, and no notice is read meanwhile.
+        for kind in [
+            ArchiveErrorKind::Unavailable,
+            ArchiveErrorKind::TimedOut,
+            ArchiveErrorKind::Refused,
+        ] {
+            archive.fails("manifest-", kind);
+            assert!(complete().await.is_err(), "{kind:?}");
+            assert!(db.restore_waits().await.unwrap());
+            assert_eq!(read().await, 0, "whoever asks");
+        }
+        // Damaged: named, and the others are taken in; work begins, and the mark stays.
+        archive.fails("manifest-", ArchiveErrorKind::Mismatch);
+        let report = complete().await.unwrap();
+        let codes: Vec<&str> = report.findings.iter().map(|one| one.code).collect();
+        assert_eq!(codes, ["manifest_unreadable", "no_manifest"].repeat(3));
+        assert_eq!(report.recordings, 0);
+        assert!(report.leaves_out());
+        rebuild::completed(&db, &report).await.unwrap();
+        assert!(!db.restore_waits().await.unwrap());
+        assert!(db.restored_from().await.unwrap().is_some());
+        assert_eq!(read().await, 1);
+        // A copy of it waits for the archive again.
+        let later = bench.house.folder().join("later.db");
+        bench.house.clock.set(at(60));
+        db.copy_to(&later, at(60)).await.unwrap();
+        let marks = rows_of(&later, "installation").await;
+        assert!(
+            marks.iter().any(|row| row.contains(&at(60).to_string())),
+            "{marks:?}"
+        );
+        archive.is_fine();
+        let report = complete().await.unwrap();
+        assert_eq!((report.recordings, report.findings.len()), (3, 0));
+        rebuild::completed(&db, &report).await.unwrap();
+        assert_eq!(db.restored_from().await.unwrap(), None);
+    });
+}
+
+#[test]
+fn a_recording_that_a_worker_is_at_is_left_to_it() {
+    on_all(async |bench| {
+        if bench.house.db.file().is_none() {
+            return;
+        }
+        let [_, manifest] = bench.sound("a", at(0)).await;
+        let db = &bench.house.db;
+        // The index knows less than the archive, and a worker has just begun with it.
+        bench
+            .house
+            .sql(&format!(
+                "update recording set state = 'pending', lease_owner = 'i1', available_at_ms = {}",
+                at(2).ms()
+            ))
+            .await;
+        bench.house.sql("delete from archive_object").await;
+        let report = rebuild::complete(db, bench.archive.as_ref(), at(1), |_| {})
+            .await
+            .unwrap();
+        assert_eq!(report.findings[0].code, "in_work", "{report:?}");
+        assert!(report.leaves_out());
+        // Its lease ran out.
+        let report = rebuild::complete(db, bench.archive.as_ref(), at(90), |_| {})
+            .await
+            .unwrap();
+        assert_eq!(
+            (report.completed, report.findings.len()),
+            (1, 0),
+            "{report:?} {manifest}"
+        );
+    });
 }

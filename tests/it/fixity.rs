@@ -31,16 +31,16 @@ use crate::support::s3::{configured, open_configured, s3_server};
 
 const DAY: i64 = 24 * 60;
 
-struct Bench {
-    house: House,
-    archive: Arc<dyn Archive>,
+pub struct Bench {
+    pub house: House,
+    pub archive: Arc<dyn Archive>,
     /// Where the bytes of a key lie.
     root: PathBuf,
     _kept: Box<dyn std::any::Any + Send>,
 }
 
 /// Runs the test on every database, with a directory and with a bucket.
-fn on_all<F, Fut>(test: F)
+pub fn on_all<F, Fut>(test: F)
 where
     F: Fn(Bench) -> Fut,
     Fut: Future<Output = ()>,
@@ -143,7 +143,7 @@ impl Bench {
         [original, key]
     }
 
-    async fn sound(&self, id: &str, now: Timestamp) -> [ObjectKey; 2] {
+    pub async fn sound(&self, id: &str, now: Timestamp) -> [ObjectKey; 2] {
         self.archived(id, id.as_bytes(), now, |_| {}).await
     }
 

@@ -155,8 +155,19 @@ fn notice(key: &str) -> Notice {
     }
 }
 
+/// When what was refused is tried again.
+enum Again {
+    Later,
+    Start,
+}
+
 #[tokio::test]
 async fn a_notice_that_the_database_refuses_for_good_is_parked_and_the_others_go_on() {
+    parked_and_tried_again(Again::Later).await;
+    parked_and_tried_again(Again::Start).await;
+}
+
+async fn parked_and_tried_again(way: Again) {
     let house = WebHouse::open().await;
     let url = format!(
         "sqlite://{}",
@@ -190,13 +201,24 @@ async fn a_notice_that_the_database_refuses_for_good_is_parked_and_the_others_go
     let alarm = callvault::jobs::alarms::parked(usage).unwrap();
     assert_eq!((alarm.code.as_str(), alarm.count), ("notices_parked", 1));
 
-    // What refused it was mended: the next start tries again.
+    // What refused it was mended: an hour later it is tried again, and so does the next start.
     raw.execute_unprepared("drop trigger refuses")
         .await
         .unwrap();
-    drop((journal, intake));
-    let intake = Intake::new(house.db.clone(), open().await, house.clock.clone());
-    assert_eq!(intake.drain_journal().await, Ok(1));
+    let minutes = |n: i64| house.clock.advance_ms(n * 60_000);
+    minutes(59);
+    assert_eq!(intake.drain_journal().await, Ok(0));
+    match way {
+        Again::Later => {
+            minutes(1);
+            assert_eq!(intake.drain_journal().await, Ok(1));
+        }
+        Again::Start => {
+            drop((journal, intake));
+            let intake = Intake::new(house.db.clone(), open().await, house.clock.clone());
+            assert_eq!(intake.drain_journal().await, Ok(1));
+        }
+    }
     assert_eq!(house.db.count_notices_of("desk").await.unwrap(), 4);
     assert_eq!(spool.usage().await.unwrap().parked_notices, 0);
     house.stop().await;

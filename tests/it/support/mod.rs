@@ -3,6 +3,7 @@
 pub mod disk;
 pub mod house;
 pub mod http;
+pub mod moody;
 pub mod network;
 pub mod postgres;
 pub mod s3;
