@@ -15,7 +15,7 @@ use crate::domain::clock::SharedClock;
 use crate::domain::ids::new_id;
 use crate::domain::notice::Notice;
 use crate::ingress::poll::{Mode, Sweeper};
-use crate::jobs::{fixity, provider_delete, reconcile, status, tell};
+use crate::jobs::{alarms, fixity, provider_delete, reconcile, status, tell};
 use crate::pipeline::decoder::{DecoderCrew, DecoderLimits};
 use crate::pipeline::faults::Faults;
 use crate::pipeline::handoff::Tools;
@@ -544,10 +544,20 @@ fn fixity_chore(house: &House, stop: &CancellationToken) -> Scheduled {
     let chore: Chore = Arc::new(move || {
         let fixity = fixity.clone();
         Box::pin(async move {
-            let report = fixity
-                .due(&|_| {})
-                .await
-                .map_err(|error| error.to_string())?;
+            let checked = fixity.due(&|_| {}).await;
+            let (db, now) = (&fixity.db, fixity.clock.now());
+            let told = match &checked {
+                Ok(report) if report.busy || report.stopped => Ok(()),
+                Ok(_) => db.clear_fault("", alarms::FIXITY_DOING).await,
+                Err(_) => {
+                    db.note_fault("", alarms::FIXITY_DOING, alarms::FIXITY_FAILING, now)
+                        .await
+                }
+            };
+            if let Err(error) = told {
+                tracing::warn!(%error, "fixity not told of");
+            }
+            let report = checked.map_err(|error| error.to_string())?;
             Ok(report.to_string())
         })
     });

@@ -227,6 +227,11 @@ impl ArchiveErrorKind {
         }
     }
 
+    /// May be over in a moment: nothing is known about the object that was asked for.
+    pub fn is_passing(self) -> bool {
+        !self.is_of_the_object() && self != Self::Refused
+    }
+
     fn usual_advice(self) -> RetryAdvice {
         match self {
             Self::NotFound | Self::Conflict | Self::Mismatch | Self::Other => RetryAdvice::Never,

@@ -331,7 +331,7 @@ impl Get {
         // For the alarm and the next check; that it could not be written down must not hide what is told here.
         let (id, what) = (object.object_id, "found while it was handed out");
         let (damage, now) = (Damage::Changed, SystemClock.now());
-        let _ = house.db.object_is_damaged(id, damage, what, now).await;
+        let _ = house.db.object_looks_damaged(id, damage, what, now).await;
         Err(Failure::failed(
             "fixity",
             "the object's bytes are not what was archived",

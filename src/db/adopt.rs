@@ -15,6 +15,7 @@ use crate::domain::recording::State;
 
 use super::Database;
 use super::error::DbError;
+use super::fixity::forget_findings;
 use super::names::write_names;
 use super::objects::record;
 use super::rebuild::{
@@ -127,6 +128,7 @@ pub(super) async fn complete(
     exec(txn, sql, vals![row.recording_id]).await?;
     let version = row.facts_version;
     insert_objects(txn, manifest, manifests, held, version, now).await?;
+    forget_findings(txn).await?;
     link_notices(txn, manifest).await?;
 
     row.call_id = call.call_id;

@@ -262,6 +262,21 @@ impl Database {
         Ok(healed)
     }
 
+    /// The same, where nobody has named what is wrong yet: a name that a check gave is better.
+    pub async fn object_looks_damaged(
+        &self,
+        object_id: Uuid,
+        damage: Damage,
+        what: &str,
+        now: Timestamp,
+    ) -> Result<(), DbError> {
+        let known = "select count(*) from fixity_finding where object_id = $1";
+        if count(self.reader(), known, vals![object_id]).await? == 0 {
+            self.object_is_damaged(object_id, damage, what, now).await?;
+        }
+        Ok(())
+    }
+
     /// It is not what it should be; `what` says what lies there instead, for a person. True when that is news.
     pub async fn object_is_damaged(
         &self,
@@ -354,7 +369,8 @@ impl Database {
             coverage.oldest_unchecked_at = rows::at(row.try_get_by_index(0)?);
             coverage.oldest_unchecked_key = row.try_get_by_index(1)?;
         }
-        let damaged = "select count(*) from fixity_finding";
+        let damaged = "select count(*) from fixity_finding f \
+                       join archive_object o on o.object_id = f.object_id";
         coverage.damaged = count(self.reader(), damaged, vec![]).await?;
         Ok(coverage)
     }
@@ -384,6 +400,14 @@ impl Database {
         }
         Ok(alarms)
     }
+}
+
+/// Findings on objects that have no row any more: what deletes rows calls this at its end.
+pub(super) async fn forget_findings<C: sea_orm::ConnectionTrait>(c: &C) -> Result<(), DbError> {
+    let sql = "delete from fixity_finding where not exists \
+               (select 1 from archive_object o where o.object_id = fixity_finding.object_id)";
+    exec(c, sql, vec![]).await?;
+    Ok(())
 }
 
 /// A line in the recording's history; its state stays.

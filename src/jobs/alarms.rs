@@ -42,6 +42,9 @@ pub const BACKUP_FAILED: &str = "backup_failed";
 /// And that a restored database does not know all that the archive holds.
 pub const RESTORE: &str = "restore";
 pub const RESTORE_INCOMPLETE: &str = "restore_incomplete";
+/// And that stored objects cannot be read again.
+pub const FIXITY_DOING: &str = "fixity";
+pub const FIXITY_FAILING: &str = "fixity_failing";
 /// The archive was read, and something in it could not be taken in.
 pub const LEFT_OUT: &str = "left_out";
 /// A worker compares its clock every minute.
@@ -103,6 +106,7 @@ pub async fn faults(
             clock_fault(&fault, now, alarms);
             backup_fault(&fault, alarms);
             restore_fault(&fault, alarms);
+            fixity_fault(&fault, now, alarms);
         } else if is_fresh && sources.get(&fault.source).is_some() {
             vendor_fault(&fault, now, alarms);
         }
@@ -212,6 +216,20 @@ fn restore_fault(fault: &Fault, alarms: &mut Vec<Alarm>) {
         since: Some(fault.since),
         ..alarm(RESTORE_INCOMPLETE, None, what, remedy)
     });
+}
+
+fn fixity_fault(fault: &Fault, now: Timestamp, alarms: &mut Vec<Alarm>) {
+    if fault.doing == FIXITY_DOING && now.since_ms(fault.since) >= FAILING_MS {
+        alarms.push(Alarm {
+            since: Some(fault.since),
+            ..alarm(
+                FIXITY_FAILING,
+                None,
+                "the archive does not give stored objects to be read again".to_owned(),
+                "the log names them; see `callvault check` about the archive; they are tried again by themselves",
+            )
+        });
+    }
 }
 
 fn clock_is_off(machine: &str) -> Alarm {

@@ -6,13 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::support::moody::Moody;
 use bytes::Bytes;
-use callvault::archive::contract::{Archive, Source};
+use callvault::archive::contract::{Archive, ArchiveErrorKind, Source};
 use callvault::archive::disk::DiskArchive;
 use callvault::archive::marker::read_or_create_marker;
 use callvault::db::recordings::NewObject;
 use callvault::domain::clock::Timestamp;
 use callvault::domain::digest::{Fingerprint, Sha256};
+use callvault::domain::fixity::Damage;
 use callvault::domain::ids::new_id;
 use callvault::domain::keys::{Folder, ObjectKey};
 use callvault::domain::manifest::Manifest;
@@ -481,4 +483,58 @@ async fn the_command_reports_coverage_and_ends_with_3_when_something_is_wrong() 
     let (code, _, error) = callvault(&house, &["fixity", "--all", "--sample", "1"]).await;
     assert_eq!(code, 2, "{error}");
     house.finish().await;
+}
+
+#[test]
+fn a_store_that_is_busy_is_no_damage_and_one_such_object_holds_up_no_other() {
+    on_all(async |bench| {
+        let keys = bench.sound("a", at(0)).await;
+        for n in 1..4 {
+            bench.sound(&format!("other-{n}"), at(n)).await;
+        }
+        bench.house.clock.set(at(DAY));
+        let archive = Moody::over(bench.archive.clone());
+        let fixity = Fixity {
+            archive: archive.clone(),
+            ..bench.fixity("1d")
+        };
+        let kinds = [ArchiveErrorKind::Unavailable, ArchiveErrorKind::TimedOut];
+        for (n, kind) in (0..).zip(kinds) {
+            for (m, key) in (0..).zip(&keys) {
+                let now = at(DAY + 120 * n + 60 * m);
+                bench.house.clock.set(now);
+                archive.fails(key.as_str(), kind);
+                assert!(fixity.all(&quiet).await.is_err(), "it is told of");
+                assert_eq!(bench.found().await, []);
+                // The others were read all the same, and what was put off is what is left.
+                let before = bench.house.db.fixity_coverage(now).await.unwrap();
+                assert_eq!(before.checked_objects, 7);
+                archive.is_fine();
+                assert_eq!(fixity.all(&quiet).await.unwrap().checked, 1);
+                let coverage = bench.house.db.fixity_coverage(now).await.unwrap();
+                assert_eq!((coverage.checked_objects, coverage.damaged), (8, 0));
+            }
+        }
+        // A sector that cannot be read is damage; `get` gives it no other name.
+        bench.house.clock.set(at(3 * DAY));
+        archive.fails(keys[0].as_str(), ArchiveErrorKind::Other);
+        fixity.all(&quiet).await.unwrap();
+        let named = [("object_unreadable".to_owned(), keys[0].to_string())];
+        assert_eq!(bench.found().await, named);
+        let db = &bench.house.db;
+        let id = db.kept_damaged(at(9 * DAY), 9).await.unwrap()[0]
+            .object
+            .object_id;
+        db.object_looks_damaged(id, Damage::Changed, "by get", at(3 * DAY))
+            .await
+            .unwrap();
+        assert_eq!(bench.found().await, named);
+        // A finding whose object has no row counts for nothing.
+        bench
+            .house
+            .sql("delete from archive_object where role = 'original'")
+            .await;
+        let coverage = db.fixity_coverage(at(DAY)).await.unwrap();
+        assert_eq!(coverage.damaged, 0);
+    });
 }

@@ -29,6 +29,8 @@ pub(super) enum Verdict {
     Whole,
     /// And what lies there instead.
     Damaged(Damage, String),
+    /// The store is busy or slow with this one: it is read again, and nothing is said about it.
+    NotNow(String),
 }
 
 pub(super) struct Examiner<'a> {
@@ -55,11 +57,11 @@ impl<'a> Examiner<'a> {
             }
             Ok(found) => self.other_bytes(object, &found).await,
             Err(error) => {
-                self.is_answering(&error).await?;
                 if error.kind() == ArchiveErrorKind::NotFound {
+                    self.is_answering(&error).await?;
                     return self.missing(object).await;
                 }
-                Ok(unreadable(&error))
+                self.trouble(error).await
             }
         }
     }
@@ -85,10 +87,7 @@ impl<'a> Examiner<'a> {
                     );
                     return Ok(Verdict::Damaged(Damage::Missing, what));
                 }
-                Err(error) => {
-                    self.is_answering(&error).await?;
-                    return Ok(unreadable(&error));
-                }
+                Err(error) => return self.trouble(error).await,
             }
         }
         if object.role == Role::Manifest {
@@ -145,14 +144,33 @@ impl<'a> Examiner<'a> {
                     return Ok(Verdict::Damaged(Damage::Changed, what));
                 }
                 Err(error) if error.kind() == ArchiveErrorKind::NotFound => {}
-                Err(error) => {
-                    self.is_answering(&error).await?;
-                    return Ok(unreadable(&error));
-                }
+                Err(error) => return self.trouble(error).await,
             }
         }
         let what = "nothing lies under its key".to_owned();
         Ok(Verdict::Damaged(Damage::Missing, what))
+    }
+
+    async fn all_bytes(
+        &self,
+        key: &ObjectKey,
+        version: Option<&str>,
+    ) -> Result<Vec<u8>, ArchiveError> {
+        let mut reader = self.archive.open(key, version, None).await?;
+        let mut bytes = Vec::new();
+        while let Some(piece) = reader.body.next().await {
+            bytes.extend_from_slice(&piece?);
+        }
+        Ok(bytes)
+    }
+
+    /// The object could not be read: what is said of it, if anything.
+    async fn trouble(&self, error: ArchiveError) -> Result<Verdict, FixityError> {
+        self.is_answering(&error).await?;
+        Ok(match error.kind().is_passing() {
+            true => Verdict::NotNow(error.whole()),
+            false => Verdict::Damaged(Damage::Unreadable, error.whole()),
+        })
     }
 
     /// The marker is there, so the store answers, and it is the archive that it was.
@@ -173,16 +191,19 @@ impl<'a> Examiner<'a> {
             return Ok(Verdict::Damaged(Damage::ManifestWrong, what));
         }
         let version = object.version_id.as_deref();
-        let mut reader = self.archive.open(&object.key, version, None).await?;
-        let mut bytes = Vec::new();
-        while let Some(piece) = reader.body.next().await {
-            bytes.extend_from_slice(&piece?);
-        }
+        let bytes = match self.all_bytes(&object.key, version).await {
+            Ok(bytes) => bytes,
+            Err(error) => return self.trouble(error).await,
+        };
         let wrong = match Manifest::from_bytes(&bytes) {
             Err(error) => Some(error.to_string()),
             Ok(manifest) => {
-                let loaded = self.db.load(kept.recording_id).await?;
-                disagreement(&manifest, object, &loaded)
+                match self.db.load(kept.recording_id).await {
+                    Ok(loaded) => disagreement(&manifest, object, &loaded),
+                    Err(error) if error.is_unavailable() => return Err(error.into()),
+                    // Of this recording alone: the others are not held up by it.
+                    Err(error) => Some(format!("the index cannot be held against it: {error}")),
+                }
             }
         };
         Ok(wrong.map_or(Verdict::Whole, |what| {
@@ -194,10 +215,6 @@ impl<'a> Examiner<'a> {
 fn bytes_of(found: &Measured) -> String {
     let found = &found.fingerprint;
     format!("{} with sha256 {}", found.bytes, found.sha256)
-}
-
-fn unreadable(error: &ArchiveError) -> Verdict {
-    Verdict::Damaged(Damage::Unreadable, error.whole())
 }
 
 /// In what a manifest and the rows differ that a rebuild would take from it. Facts of the call may be newer in

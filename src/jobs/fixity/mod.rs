@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::contract::{Archive, ArchiveError};
+use crate::archive::contract::{Archive, ArchiveError, ArchiveErrorKind};
 use crate::db::fixity::{Check, Kept};
 use crate::db::{Database, DbError};
 use crate::domain::clock::{SharedClock, Timestamp};
@@ -30,6 +30,9 @@ const KEEP_MS: i64 = 30_000;
 const PAGE: usize = 200;
 /// Damaged objects that a slice looks at again at least, whatever its own size.
 const DAMAGED_AGAIN: u64 = 100;
+
+/// Objects in a row that the store does not give now: then it is the store, and the run ends.
+const NOT_NOW_IN_A_ROW: u32 = 3;
 
 /// The names of the checks in their table.
 const STRUCTURE: &str = "structure";
@@ -145,6 +148,9 @@ struct Run<'a> {
     examiner: Examiner<'a>,
     report: Report,
     kept_at: Timestamp,
+    /// Why an object was put off.
+    not_now: Option<String>,
+    not_now_in_a_row: u32,
     progress: &'a (dyn Fn(&Report) + Sync),
 }
 
@@ -153,8 +159,9 @@ impl Fixity {
     pub async fn due(&self, progress: &(dyn Fn(&Report) + Sync)) -> Result<Report, FixityError> {
         let mut run = self.run(progress);
         if self.settings.every.is_some() {
-            run.structure_when_due().await?;
-            run.slice_when_due().await?;
+            // What ends the one early must not keep the other from its turn.
+            let looked = run.structure_when_due().await;
+            run.slice_when_due().await.and(looked)?;
         }
         Ok(run.report)
     }
@@ -173,6 +180,7 @@ impl Fixity {
                 break;
             }
         }
+        run.put_off()?;
         Ok(run.report)
     }
 
@@ -197,6 +205,8 @@ impl Fixity {
             examiner: Examiner::new(&self.db, self.archive.as_ref()),
             report: Report::default(),
             kept_at: self.clock.now(),
+            not_now: None,
+            not_now_in_a_row: 0,
             progress,
         }
     }
@@ -238,6 +248,8 @@ impl Run<'_> {
         next: Timestamp,
     ) -> Result<(), FixityError> {
         let db = &self.fixity.db;
+        // With something put off the check stays open: the next run comes back to it.
+        let walked = walked.and_then(|next| self.put_off().map(|()| next));
         match walked {
             Ok(Next::On) => Ok(db.finish_check(check, next).await?),
             other => {
@@ -346,7 +358,18 @@ impl Run<'_> {
             }
         };
         let now = fixity.clock.now();
+        if let Verdict::NotNow(what) = verdict {
+            tracing::warn!(key = %object.key, what, "object not read, it is tried again");
+            self.not_now = Some(format!("{}: {what}", object.key));
+            self.not_now_in_a_row += 1;
+            if self.not_now_in_a_row >= NOT_NOW_IN_A_ROW {
+                self.put_off()?;
+            }
+            return Ok(Next::On);
+        }
+        self.not_now_in_a_row = 0;
         match verdict {
+            Verdict::NotNow(_) => {}
             Verdict::Whole => {
                 if fixity.db.object_is_whole(kept, now).await? {
                     tracing::info!(key = %object.key, "object is whole again");
@@ -366,6 +389,15 @@ impl Run<'_> {
         self.report.bytes += object.bytes;
         (self.progress)(&self.report);
         Ok(Next::On)
+    }
+
+    /// An error when an object was put off.
+    fn put_off(&mut self) -> Result<(), FixityError> {
+        self.not_now_in_a_row = 0;
+        match self.not_now.take() {
+            None => Ok(()),
+            Some(what) => Err(ArchiveError::new(ArchiveErrorKind::Unavailable, what).into()),
+        }
     }
 
     /// No, when the process is to stop or another one has the check.
