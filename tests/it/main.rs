@@ -10,6 +10,7 @@ mod arrows;
 mod audit_chain;
 mod backfill;
 mod backup;
+mod brokers;
 mod command_line;
 mod config;
 mod contract_suite;

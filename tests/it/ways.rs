@@ -10,6 +10,7 @@ use std::time::Duration;
 use callvault::domain::clock::{Clock as _, SystemClock};
 use callvault::domain::ids::new_id;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -49,33 +50,54 @@ pub fn gzip(plain: &[u8]) -> Vec<u8> {
     packer.finish().unwrap()
 }
 
-/// A wire that can be cut: all connections at once, as a broker that restarts does.
-struct Wire {
-    port: u16,
+/// A wire that can be cut: all connections at once, as a broker that restarts does. And what goes to the server can be
+/// held up.
+pub struct Wire {
+    pub port: u16,
     cut: watch::Sender<u64>,
+    held: watch::Sender<bool>,
 }
 
 impl Wire {
-    async fn to(server: String) -> Self {
+    pub async fn to(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (cut, _) = watch::channel(0);
         let cuts = cut.clone();
+        let (held, _) = watch::channel(false);
+        let holds = held.clone();
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
                 let (server, mut cut) = (server.clone(), cuts.subscribe());
+                let mut held = holds.subscribe();
                 tokio::spawn(async move {
                     let Ok(mut server) = TcpStream::connect(server).await else {
                         return;
                     };
+                    let (mut from_client, mut to_client) = client.split();
+                    let (mut from_server, mut to_server) = server.split();
+                    let up = async {
+                        let mut piece = vec![0; 64 << 10];
+                        while let Ok(read @ 1..) = from_client.read(&mut piece).await {
+                            let _ = held.wait_for(|held| !held).await;
+                            if to_server.write_all(&piece[..read]).await.is_err() {
+                                break;
+                            }
+                        }
+                    };
                     tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        () = up => {}
+                        _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
                         _ = cut.changed() => {}
                     }
                 });
             }
         });
-        Self { port, cut }
+        Self { port, cut, held }
+    }
+
+    pub fn hold(&self, held: bool) {
+        self.held.send_replace(held);
     }
 
     fn cut(&self) {
@@ -166,6 +188,26 @@ pub mod amqp {
             .basic_publish("".into(), queue.into(), options, body, properties)
             .await
             .unwrap();
+    }
+
+    /// How many messages lie in this queue.
+    pub async fn count(url: &str, queue: &str) -> Result<u32, String> {
+        let connection = Connection::connect(url, ConnectionProperties::default()).await;
+        let connection = connection.map_err(|error| error.to_string())?;
+        let looking = connection
+            .create_channel()
+            .await
+            .map_err(|error| error.to_string())?;
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let found = looking
+            .queue_declare(queue.into(), passive, FieldTable::default())
+            .await
+            .map_err(|error| error.to_string())?;
+        let _ = connection.close(200, "looked".into()).await;
+        Ok(found.message_count())
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! What tests of several rooms share.
 
+pub mod brokers;
 pub mod disk;
 pub mod house;
 pub mod http;
