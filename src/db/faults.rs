@@ -11,7 +11,7 @@ use super::sql::{all, exec, vals};
 pub struct Fault {
     /// Empty: the house itself.
     pub source: String,
-    /// `list`, `ask`, `draw`, `delete` ...
+    /// `list`, `ask`, `draw`, `receive`, `delete` ...
     pub doing: String,
     /// A stable code, such as those of `domain::recording::reason`.
     pub code: String,

@@ -9,29 +9,34 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
-    BasicRejectOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
-    QueueDeclareOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, BasicRejectOptions,
+    ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ErrorKind,
+    ExchangeKind,
 };
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::recording::reason;
+use crate::pipeline::faults::QUEUE_MISSING;
 use crate::providers::cdr::settings::Settings;
 
-use super::ways::{Inlet, Taken, pause};
+use super::ways::{Inlet, Taken, pause, store_is_away};
 
 /// A broker that does not answer within this time is away.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
-/// While neither database nor journal takes anything.
-const STORE_AWAY: Duration = Duration::from_secs(5);
 const EXCHANGE: &str = "cdr";
 const ROUTES: &str = "cdr.v1.#";
 const DEAD_EXCHANGE: &str = "cdr.dlx";
 /// Deliveries of one message before the broker puts it aside by itself.
 const DELIVERIES: i32 = 10;
+/// Answers of a broker (AMQP 0.9.1, section 1.1): no such queue, not with this password, not in this virtual host.
+const NOT_FOUND: u16 = 404;
+const ACCESS_REFUSED: u16 = 403;
+const NOT_ALLOWED: u16 = 530;
 
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
@@ -43,6 +48,27 @@ enum Trouble {
     NoQueue(String),
     #[error("the broker ended the consumer: was the queue deleted?")]
     Ended,
+}
+
+impl Trouble {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Broker(error) => match answer(error) {
+                Some(ACCESS_REFUSED | NOT_ALLOWED) => reason::CREDENTIALS_REFUSED,
+                _ => reason::PROVIDER_UNREACHABLE,
+            },
+            Self::NoQueue(_) => QUEUE_MISSING,
+            Self::Silent | Self::Ended => reason::PROVIDER_UNREACHABLE,
+        }
+    }
+}
+
+/// What the broker answered, where this is an answer of it.
+fn answer(error: &lapin::Error) -> Option<u16> {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => Some(error.get_id()),
+        _ => None,
+    }
 }
 
 /// Receives until `stop`, over any number of connections.
@@ -59,7 +85,8 @@ pub async fn run(inlet: Inlet, settings: Settings, stop: CancellationToken) {
             Ok(()) => return,
             Err(error) => {
                 failures = if received { 1 } else { failures + 1 };
-                tracing::warn!(source, queue = settings.queue, %error, "broker away, trying again");
+                inlet.is_shut(error.code()).await;
+                tracing::warn!(source, queue = settings.queue, %error, "nothing received, trying again");
                 pause(failures, &stop).await;
             }
         }
@@ -87,6 +114,7 @@ async fn session(
     aside
         .confirm_select(ConfirmSelectOptions::default())
         .await?;
+    let aside = Mutex::new(aside);
     let consumer = channel
         .basic_consume(
             settings.queue.as_str().into(),
@@ -95,6 +123,7 @@ async fn session(
             FieldTable::default(),
         )
         .await?;
+    inlet.is_open().await;
     tracing::info!(
         source = inlet.provider.name(),
         queue = settings.queue,
@@ -123,7 +152,7 @@ async fn session(
 async fn handle(
     inlet: &Inlet,
     settings: &Settings,
-    aside: &Channel,
+    aside: &Mutex<Channel>,
     delivery: Result<Delivery, lapin::Error>,
 ) -> Result<(), Trouble> {
     let mut delivery = delivery?;
@@ -132,30 +161,27 @@ async fn handle(
         .as_ref()
         .is_some_and(|coding| coding.as_str().eq_ignore_ascii_case("gzip"));
     let body = bytes::Bytes::from(std::mem::take(&mut delivery.data));
-    match inlet.take(body.clone(), packed).await {
-        Taken::Kept => {
-            fail::fail_point!("broker.after_commit");
-            delivery.ack(BasicAckOptions::default()).await?;
-        }
-        Taken::Poison(why) => {
-            tracing::warn!(source = inlet.provider.name(), why, "message put aside");
-            if put_aside(settings, aside, &delivery, &body, &why).await {
+    let why = loop {
+        match inlet.take(body.clone(), packed).await {
+            Taken::Kept => {
+                fail::fail_point!("broker.after_commit");
                 delivery.ack(BasicAckOptions::default()).await?;
-            } else {
-                // The queue's own dead-letter exchange, where it has one.
-                delivery
-                    .reject(BasicRejectOptions { requeue: false })
-                    .await?;
+                return Ok(());
             }
+            Taken::Poison(why) => break why,
+            Taken::Later => store_is_away().await,
         }
-        Taken::Later => {
-            tokio::time::sleep(STORE_AWAY).await;
-            let again = BasicNackOptions {
-                requeue: true,
-                ..BasicNackOptions::default()
-            };
-            delivery.nack(again).await?;
-        }
+    };
+    tracing::warn!(source = inlet.provider.name(), why, "message put aside");
+    // One copy at a time: they may be large.
+    let aside = aside.lock().await;
+    if put_aside(settings, &aside, &delivery, &body, &why).await {
+        delivery.ack(BasicAckOptions::default()).await?;
+    } else {
+        // The queue's own dead-letter exchange, where it has one.
+        delivery
+            .reject(BasicRejectOptions { requeue: false })
+            .await?;
     }
     Ok(())
 }
@@ -217,17 +243,18 @@ async fn prepare(connection: &Connection, settings: &Settings) -> Result<(), Tro
     let found = looking
         .queue_declare(settings.queue.as_str().into(), there, FieldTable::default())
         .await;
-    if found.is_ok() {
-        // Only a place for what cannot be read.
-        if settings.create {
+    match found {
+        Ok(_) if settings.create => {
+            // Only a place for what cannot be read.
             let _ = looking
                 .queue_declare(dead(&settings.queue).into(), durable, FieldTable::default())
                 .await;
+            return Ok(());
         }
-        return Ok(());
-    }
-    if !settings.create {
-        return Err(Trouble::NoQueue(settings.queue.clone()));
+        Ok(_) => return Ok(()),
+        Err(error) if answer(&error) != Some(NOT_FOUND) => return Err(error.into()),
+        Err(_) if !settings.create => return Err(Trouble::NoQueue(settings.queue.clone())),
+        Err(_) => {}
     }
     // The broker closed the channel with its answer.
     let channel = connection.create_channel().await?;

@@ -3,23 +3,30 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
 use async_nats::jetstream::stream::{self, StorageType};
 use async_nats::jetstream::{self, AckKind, Message};
+use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions};
 use futures::StreamExt as _;
+use percent_encoding::percent_decode_str;
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::recording::reason;
+use crate::pipeline::faults::QUEUE_MISSING;
 use crate::providers::cdr::settings::Settings;
 
-use super::ways::{Inlet, Taken, pause};
+use super::ways::{Inlet, Taken, pause, store_is_away};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 const ACK_WAIT: Duration = Duration::from_secs(60);
-const STORE_AWAY: Duration = Duration::from_secs(5);
 const DELIVERIES: i64 = 10;
 const MAX_PENDING: i64 = 256;
 const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 const REPEATS_WITHIN: Duration = Duration::from_secs(120);
+/// More than a message's headers and ours take, in bytes.
+const HEADERS: usize = 64 << 10;
 const DEAD_STREAM: &str = "CDR_DEAD";
 const DEAD_SUBJECTS: &str = "cdr.dead.v1.>";
 
@@ -29,12 +36,14 @@ const DEAD_SUBJECTS: &str = "cdr.dead.v1.>";
 struct Trouble {
     doing: &'static str,
     why: String,
+    code: &'static str,
 }
 
 fn trouble<E: std::fmt::Display>(doing: &'static str) -> impl FnOnce(E) -> Trouble {
     move |error| Trouble {
         doing,
         why: error.to_string(),
+        code: reason::PROVIDER_UNREACHABLE,
     }
 }
 
@@ -52,7 +61,8 @@ pub async fn run(inlet: Inlet, settings: Settings, stop: CancellationToken) {
             Ok(()) => return,
             Err(error) => {
                 failures = if received { 1 } else { failures + 1 };
-                tracing::warn!(source, stream = settings.stream, %error, "server away, trying again");
+                inlet.is_shut(error.code).await;
+                tracing::warn!(source, stream = settings.stream, %error, "nothing received, trying again");
                 pause(failures, &stop).await;
             }
         }
@@ -67,11 +77,11 @@ async fn session(
 ) -> Result<(), Trouble> {
     let url = settings.url.as_ref().map_or("", |url| url.expose());
     let name = format!("callvault {}", inlet.provider.name());
-    let connecting = async_nats::ConnectOptions::new().name(name).connect(url);
+    let connecting = credentials(url).name(name).connect(url);
     let client = tokio::time::timeout(CONNECT_WITHIN, connecting)
         .await
         .map_err(trouble("connecting"))?
-        .map_err(trouble("connecting"))?;
+        .map_err(refused)?;
     let jetstream = jetstream::new(client);
     let consumer = consumer(&jetstream, settings).await?;
     let prefetch = usize::from(settings.prefetch);
@@ -82,6 +92,7 @@ async fn session(
         .messages()
         .await
         .map_err(trouble("asking for messages"))?;
+    inlet.is_open().await;
     tracing::info!(
         source = inlet.provider.name(),
         stream = settings.stream,
@@ -117,24 +128,29 @@ async fn handle(
         Some(headers.get(name)?.as_str().to_owned())
     };
     let packed = header("Content-Encoding").is_some_and(|coding| coding == "gzip");
-    match inlet.take(message.payload.clone(), packed).await {
-        Taken::Kept => {
-            fail::fail_point!("broker.after_commit");
-            message.double_ack().await.map_err(trouble("acknowledging"))
+    let why = loop {
+        match inlet.take(message.payload.clone(), packed).await {
+            Taken::Kept => {
+                fail::fail_point!("broker.after_commit");
+                return message.double_ack().await.map_err(trouble("acknowledging"));
+            }
+            Taken::Poison(why) => break why,
+            Taken::Later => {
+                store_is_away().await;
+                // The time until the server shows it again begins anew.
+                message
+                    .ack_with(AckKind::Progress)
+                    .await
+                    .map_err(trouble("holding a message"))?;
+            }
         }
-        Taken::Poison(why) => {
-            tracing::warn!(source = inlet.provider.name(), why, "message put aside");
-            put_aside(inlet, jetstream, &message, &why).await?;
-            message
-                .double_ack_with(AckKind::Term)
-                .await
-                .map_err(trouble("ending a message"))
-        }
-        Taken::Later => message
-            .ack_with(AckKind::Nak(Some(STORE_AWAY)))
-            .await
-            .map_err(trouble("handing a message back")),
-    }
+    };
+    tracing::warn!(source = inlet.provider.name(), why, "message put aside");
+    put_aside(inlet, jetstream, &message, &why).await?;
+    message
+        .double_ack_with(AckKind::Term)
+        .await
+        .map_err(trouble("ending a message"))
 }
 
 /// A copy with the reason, in a stream of its own; it is kept there before the message is ended.
@@ -161,17 +177,64 @@ async fn put_aside(
         .map_err(trouble("reading a message's place"))?;
     let id = format!("dead-{}-{}", place.stream, place.stream_sequence);
     headers.insert("Nats-Msg-Id", id.as_str());
+    // A copy that the server would not take with one more header: the original stays in its stream, at the place
+    // that the id names.
+    let room = jetstream.client().server_info().max_payload;
+    let copy = if message.payload.len() + HEADERS < room {
+        message.payload.clone()
+    } else {
+        headers.insert("X-Left-Out", message.payload.len().to_string().as_str());
+        bytes::Bytes::new()
+    };
     jetstream
         .publish_with_headers(
             format!("cdr.dead.v1.{}", inlet.provider.kind()),
             headers,
-            message.payload.clone(),
+            copy,
         )
         .await
         .map_err(trouble("putting a message aside"))?
         .await
         .map_err(trouble("putting a message aside"))?;
     Ok(())
+}
+
+/// What the address says of who we are: a user and a password, or a token alone. The client does not look there.
+fn credentials(url: &str) -> ConnectOptions {
+    let options = ConnectOptions::new();
+    let Ok(url) = url::Url::parse(url) else {
+        return options;
+    };
+    let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    match (url.username(), url.password()) {
+        ("", None) => options,
+        (token, None) => options.token(plain(token)),
+        (user, Some(password)) => options.user_and_password(plain(user), plain(password)),
+    }
+}
+
+fn refused(error: ConnectError) -> Trouble {
+    let is_refused = matches!(
+        error.kind(),
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication
+    );
+    let mut trouble = trouble("connecting")(error);
+    if is_refused {
+        trouble.code = reason::CREDENTIALS_REFUSED;
+    }
+    trouble
+}
+
+fn no_stream(error: GetStreamError) -> Trouble {
+    let is_missing = match error.kind() {
+        GetStreamErrorKind::JetStream(answer) => answer.error_code() == ErrorCode::STREAM_NOT_FOUND,
+        _ => false,
+    };
+    let mut trouble = trouble("finding the stream (create = false)")(error);
+    if is_missing {
+        trouble.code = QUEUE_MISSING;
+    }
+    trouble
 }
 
 async fn consumer(
@@ -195,7 +258,7 @@ async fn consumer(
         jetstream
             .get_stream(&settings.stream)
             .await
-            .map_err(trouble("finding the stream (create = false)"))?
+            .map_err(no_stream)?
     };
     let config = pull::Config {
         durable_name: Some(settings.consumer.clone()),

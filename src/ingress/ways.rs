@@ -15,12 +15,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::notice::Door;
 use crate::domain::retry::backoff;
+use crate::pipeline::faults::Faults;
 use crate::pipeline::intake::Intake;
 use crate::providers::contract::{Incoming, Outcome, Provider, Way};
 use crate::providers::sources::Sources;
 
 /// How soon a reload of the configuration is seen.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// While neither database nor journal takes anything. Far below every broker's patience with a message.
+const STORE_AWAY: Duration = Duration::from_secs(5);
+/// Between two tries at a broker: to knock costs little, and what waits there may hold addresses that die.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// What [`Faults`] calls the reception of messages.
+const RECEIVE: &str = "receive";
 /// Unpacked; a message is a few kilobytes, a call record with all its variables some hundred.
 const LARGEST: usize = 2 << 20;
 
@@ -40,10 +47,23 @@ pub enum Taken {
 pub struct Inlet {
     pub provider: Arc<dyn Provider>,
     pub intake: Intake,
+    pub faults: Faults,
     pub door: Door,
 }
 
 impl Inlet {
+    /// Messages can come: what kept them away is over.
+    pub async fn is_open(&self) {
+        let source = self.provider.name();
+        self.faults.saw_code(source, RECEIVE, None).await;
+    }
+
+    /// No message can come, for the alarms: `code` is one of `domain::recording::reason` or `pipeline::faults`.
+    pub async fn is_shut(&self, code: &'static str) {
+        let source = self.provider.name();
+        self.faults.saw_code(source, RECEIVE, Some(code)).await;
+    }
+
     /// Unpacks, judges and stores one message.
     pub async fn take(&self, body: Bytes, packed: bool) -> Taken {
         let body = match unpacked(body, packed) {
@@ -99,7 +119,7 @@ struct Loop {
 }
 
 /// Runs a loop for each such source until `stop`; a reload of the sources starts and ends loops.
-pub async fn run(sources: Sources, intake: Intake, stop: CancellationToken) {
+pub async fn run(sources: Sources, intake: Intake, faults: Faults, stop: CancellationToken) {
     let mut loops: BTreeMap<String, Loop> = BTreeMap::new();
     while !stop.is_cancelled() {
         let snapshot = sources.snapshot();
@@ -118,6 +138,7 @@ pub async fn run(sources: Sources, intake: Intake, stop: CancellationToken) {
             let inlet = Inlet {
                 provider: provider.clone(),
                 intake: intake.clone(),
+                faults: faults.clone(),
                 door: Door::Queue,
             };
             let stop = stop.child_token();
@@ -171,9 +192,15 @@ async fn not_built(inlet: Inlet, stop: CancellationToken) {
     stop.cancelled().await;
 }
 
+/// Before a message that neither database nor journal took is tried again. A broker's message is held meanwhile: handed
+/// back, it would use up the deliveries that the broker allows it, and be put aside though nothing is wrong with it.
+pub async fn store_is_away() {
+    tokio::time::sleep(STORE_AWAY).await;
+}
+
 /// The pause before the next try, cut short by `stop`.
 pub async fn pause(failures: u32, stop: &CancellationToken) {
-    let wait = backoff(failures, rand::random()).min(Duration::from_secs(60));
+    let wait = (backoff(failures, rand::random()) / 5).min(LONGEST_PAUSE);
     tokio::select! {
         () = tokio::time::sleep(wait) => {}
         () = stop.cancelled() => {}

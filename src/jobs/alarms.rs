@@ -10,7 +10,7 @@ use crate::db::{Database, DbError};
 use crate::domain::clock::Timestamp;
 use crate::domain::recording::reason;
 use crate::domain::view::Alarm;
-use crate::pipeline::faults::CANNOT_LIST_BUCKET;
+use crate::pipeline::faults::{CANNOT_LIST_BUCKET, QUEUE_MISSING};
 use crate::providers::sources::Sources;
 use crate::spool::Usage;
 
@@ -116,7 +116,23 @@ pub async fn faults(
 
 fn vendor_fault(fault: &Fault, now: Timestamp, alarms: &mut Vec<Alarm>) {
     let source = Some(fault.source.as_str());
-    let found = if fault.code == reason::CREDENTIALS_REFUSED {
+    let found = if fault.code == reason::CREDENTIALS_REFUSED && fault.doing == "receive" {
+        alarm(
+            reason::CREDENTIALS_REFUSED,
+            source,
+            "the broker refuses our user or password, or does not let this user at the queue"
+                .to_owned(),
+            "correct the source's url and reload, or the user's rights at the broker; nothing is lost there meanwhile",
+        )
+    } else if fault.code == QUEUE_MISSING {
+        alarm(
+            QUEUE_MISSING,
+            source,
+            "the broker has not the queue or stream that the source names, and create = false"
+                .to_owned(),
+            "make it at the broker (it is looked for again every few seconds), correct the name, or write create = true",
+        )
+    } else if fault.code == reason::CREDENTIALS_REFUSED {
         alarm(
             reason::CREDENTIALS_REFUSED,
             source,

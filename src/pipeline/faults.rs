@@ -30,7 +30,7 @@ impl Faults {
     }
 
     /// How a call of the vendor's door ended; `doing` is one of `list`, `ask`, `list_bucket`,
-    /// `ask_bucket`, `draw`, `delete`. What cannot be written down now is written with the next failure.
+    /// `ask_bucket`, `draw`, `receive`, `delete`. What cannot be written down now is written with the next failure.
     pub async fn saw(&self, source: &str, doing: &'static str, failed: Option<&ProviderError>) {
         self.saw_code(source, doing, failed.map(code)).await;
     }
@@ -76,5 +76,7 @@ pub fn code(error: &ProviderError) -> &'static str {
 
 /// The credentials are good, and may not list the customer's bucket.
 pub const CANNOT_LIST_BUCKET: &str = "cannot_list_bucket";
+/// A broker has not the queue or stream that a source names, and we are not to make it.
+pub const QUEUE_MISSING: &str = "queue_missing";
 /// An answer came and made no sense.
 pub const BAD_ANSWER: &str = "bad_answer";

@@ -58,9 +58,14 @@ pub async fn run(
     );
     tracker.spawn(guard("inbox", tokio::spawn(inbox)));
     let faults = Faults::new(tools.db.clone(), tools.clock.clone());
-    let queues = queue::run(tools.sources.clone(), intake.clone(), faults, stop.clone());
+    let queues = queue::run(
+        tools.sources.clone(),
+        intake.clone(),
+        faults.clone(),
+        stop.clone(),
+    );
     tracker.spawn(guard("queues", tokio::spawn(queues)));
-    let ways = ways::run(tools.sources.clone(), intake, stop.clone());
+    let ways = ways::run(tools.sources.clone(), intake, faults, stop.clone());
     tracker.spawn(guard("ways in", tokio::spawn(ways)));
     let leases = lease_loop::run(
         tools.clone(),

@@ -11,6 +11,7 @@ mod audit_chain;
 mod backfill;
 mod backup;
 mod brokers;
+mod brokers_bad;
 mod command_line;
 mod config;
 mod contract_suite;

@@ -101,6 +101,12 @@ impl TestHouse {
         self.running = Some(running);
     }
 
+    /// Starts again with the configuration that lies there.
+    pub async fn start_again(&mut self) {
+        let text = std::fs::read_to_string(self.config_file()).unwrap();
+        self.start_with(&text).await;
+    }
+
     pub fn house(&self) -> &House {
         &self.running.as_ref().unwrap().house
     }
