@@ -35,6 +35,7 @@ mod folders;
 mod import;
 mod journeys;
 mod outage;
+mod promises;
 mod provider_delete;
 mod providers;
 mod push_bodies;
