@@ -17,10 +17,13 @@ use serde::Serialize;
 use crate::app::{self, House, Parts, Running, StartOptions};
 use crate::config::Config;
 use crate::db::Database;
+use crate::db::accounts::NewAccount;
 use crate::domain::clock::{SharedClock, SystemClock};
+use crate::domain::rights::{Role, Scope};
 use crate::simulator::{LedgerLine, Mishaps, Options, Profile, Vendor, VendorKind};
 
-use super::{Failure, Global, Out, exit};
+use super::account::one_time_link;
+use super::{Failure, Global, Out, exit, find};
 
 /// The first line of a demo's configuration: how a folder is known to be a demo's.
 const MARK: &str =
@@ -79,6 +82,10 @@ impl Demo {
             _ = tokio::signal::ctrl_c() => exit::DONE,
         };
         if !self.once {
+            let link = sign_in_link(&running.house, &address).await?;
+            out.say(&format!(
+                "Sign in (once, within a quarter of an hour): {link}"
+            ));
             out.say("Serving until Ctrl-C.");
             // An error here means no signals on this machine: then end at once.
             let _ = tokio::signal::ctrl_c().await;
@@ -455,6 +462,31 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// As whom the demo's visitor signs in.
+const VISITOR: &str = "demo";
+
+/// The demo has accounts like any other installation; its visitor comes in by a link.
+async fn sign_in_link(house: &House, address: &str) -> Result<String, Failure> {
+    let now = house.clock.now();
+    let account = match house.db.find_account(VISITOR).await? {
+        Some(account) => account,
+        None => {
+            find::audit(&house.db, "account_add", VISITOR).await?;
+            let new = NewAccount {
+                name: VISITOR.to_owned(),
+                password_hash: None,
+                role: Role::Administrator,
+                scope: Scope::default(),
+                language: None,
+                must_change: false,
+            };
+            house.db.add_account(new, now).await?
+        }
+    };
+    find::audit(&house.db, "account_link", VISITOR).await?;
+    one_time_link(&house.db, &account, address, now).await
 }
 
 /// A new folder, an empty one, or an earlier demo's; never another installation's.

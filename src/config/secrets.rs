@@ -142,14 +142,17 @@ pub fn without_secrets(root: &Table) -> String {
     toml::to_string_pretty(&shown).unwrap_or_default()
 }
 
+/// Wider than what must be a secret: here it is better to hide too much.
+const HIDDEN: [&str; 5] = ["token", "secret", "password", "key", "credential"];
+
 fn hide(table: &mut Table, all: bool) {
     for (key, value) in table.iter_mut() {
-        let is_secret = all || SECRET_ENDINGS.iter().any(|end| key.ends_with(end));
-        hide_value(value, is_secret);
+        let is_secret = all || HIDDEN.iter().any(|word| key.contains(word));
+        hide_value(key, value, is_secret);
     }
 }
 
-fn hide_value(value: &mut Value, is_secret: bool) {
+fn hide_value(key: &str, value: &mut Value, is_secret: bool) {
     match value {
         // `{ file = ... }` and `{ env = ... }` say where a secret is, and that is no secret.
         Value::Table(below) => {
@@ -159,13 +162,21 @@ fn hide_value(value: &mut Value, is_secret: bool) {
         }
         Value::Array(items) => {
             for item in items {
-                hide_value(item, is_secret);
+                hide_value(key, item, is_secret);
             }
         }
         _ if is_secret => *value = Value::String("(secret)".to_owned()),
-        // An address may hold a password, and a query a signature.
-        Value::String(text) if text.contains("://") => {
+        // User and password, a query with a signature, and of an address that is called as it stands the path: all
+        // may be what lets one in.
+        Value::String(text) if text.contains("://") && !text.starts_with("sqlite:") => {
             *text = crate::domain::reading::masked_url(text);
+            let host_ends = text
+                .split_once("://")
+                .and_then(|(scheme, rest)| Some(scheme.len() + 3 + rest.find('/')?));
+            if let (true, Some(end)) = (key == "url", host_ends) {
+                text.truncate(end);
+                text.push_str("/…");
+            }
         }
         _ => {}
     }
@@ -189,4 +200,40 @@ fn find_inline(table: &Table, path: &mut Vec<String>) -> Option<Vec<String>> {
         path.pop();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn administrators_see_that_secrets_are_there_and_not_which() {
+        let root: Table = r#"
+            [server]
+            api_token = "hidden-1"
+            listen = "127.0.0.1:8080"
+            [database]
+            url = "postgres://callvault:hidden-2@db/callvault"
+            [sources.desk]
+            app_token = "hidden-3"
+            hook_token = ["hidden-4", { env = "HOOK" }]
+            sub_tokens = { a = "hidden-5" }
+            access_key_secret = { file = "/run/secrets/key" }
+            [alarms]
+            url = "https://hooks.example/services/hidden-6?x=hidden-7"
+        "#
+        .parse()
+        .unwrap();
+        let shown = without_secrets(&root);
+        assert!(!shown.contains("hidden"), "{shown}");
+        for kept in [
+            "(secret)",
+            "127.0.0.1:8080",
+            "/run/secrets/key",
+            "HOOK",
+            "https://hooks.example/…",
+        ] {
+            assert!(shown.contains(kept), "{kept}: {shown}");
+        }
+    }
 }

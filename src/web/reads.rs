@@ -107,7 +107,13 @@ impl<'a> Reads<'a> {
         let detail = serde_json::json!({ "source": source });
         self.audit("show", id, detail).await?;
         if let Some(call_id) = self.ask(self.state.db.find_call(source, id)).await? {
-            return self.shown(call_id).await;
+            // Out of scope is told in the very words of missing.
+            return match self.shown(call_id).await {
+                Err(error) if error.status() == http::StatusCode::NOT_FOUND => {
+                    Err(ApiError::not_found("call"))
+                }
+                shown => shown,
+            };
         }
         let mut targets = self.ask(self.state.db.resolve_id(id)).await?;
         // Our ids rise with time.

@@ -1,6 +1,8 @@
 //! One test binary for everything that needs more than one room.
 
+mod account_command;
 mod accounts;
+mod admin;
 mod alarms;
 mod aliyun_queue;
 mod archive;

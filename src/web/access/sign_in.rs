@@ -4,6 +4,8 @@
 //! after the same work. And a session begins with a new token each time: one that somebody slipped in before is worth
 //! nothing.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::Form;
 use axum::extract::{Query, Request, State};
@@ -104,11 +106,15 @@ pub async fn enter(State(state): State<WebState>, request: Request) -> Response 
     entered.await.unwrap_or_else(IntoResponse::into_response)
 }
 
+/// A refusal takes so long at least: what the database does for a known name and not for an unknown one is hidden in it.
+const REFUSED_AFTER: Duration = Duration::from_millis(400);
+
 async fn try_password(
     state: &WebState,
     visitor: &Visitor,
     typed: Typed,
 ) -> Result<Response, ApiError> {
+    let began = Instant::now();
     let next = own_address(Some(&typed.next));
     let taken = state.doorkeeper.tries.take(&visitor.from, Instant::now());
     if let Err(wait) = taken {
@@ -136,6 +142,7 @@ async fn try_password(
         };
         audit(state, visitor, "(nobody)", "sign_in_refused", subject).await?;
         tracing::warn!(from = visitor.from, "a sign-in was refused");
+        tokio::time::sleep_until(began + REFUSED_AFTER).await;
         let page = refused(state, visitor, next, Some(typed.name), |w| w.refused);
         return Ok((StatusCode::FORBIDDEN, page).into_response());
     };
