@@ -18,6 +18,7 @@ mod m0011_party;
 mod m0012_notice_order;
 mod m0013_backfill;
 mod m0014_fixity;
+mod m0020_desk;
 
 use sea_orm_migration::MigrationTrait;
 pub use sea_orm_migration::MigratorTrait;
@@ -43,6 +44,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_notice_order::Step),
             Box::new(m0013_backfill::Step),
             Box::new(m0014_fixity::Step),
+            Box::new(m0020_desk::Step),
         ]
     }
 }

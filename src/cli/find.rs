@@ -97,6 +97,7 @@ impl Search {
                 .as_deref()
                 .map(|t| length(t, "--max-duration"))
                 .transpose()?,
+            ..Query::default()
         };
         let db = open(&config).await?;
         audit(&db, "search", &self.words()).await?;

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures::Stream;
 use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -24,13 +25,29 @@ use crate::domain::ids::new_id;
 use crate::domain::keys::ObjectKey;
 use crate::domain::reading::mask_addresses;
 use crate::domain::recording::{Role, State};
-use crate::domain::view::{ShowView, StatusView};
+use crate::domain::view::{
+    DeskNote, Marker, OperationsView, RecordingView, SavedSearch, ShowView, StatusView, TagView,
+};
 use crate::spool::Usage;
 
 /// A reader who waits longer has left; the question is given up with its connection.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Counting all rows costs: one count serves every scrape within this time.
 const COUNTED_FOR: Duration = Duration::from_secs(10);
+
+/// Lines that an export takes from the database at once.
+const EXPORT_LINES: usize = 1000;
+/// Hours that the page of operations looks back, and lines of its lists.
+const HOURS: i64 = 48;
+const LISTED: i64 = 25;
+
+/// What people left beside a recording and its call.
+#[derive(Debug, Default)]
+pub struct Beside {
+    pub markers: Vec<Marker>,
+    pub notes: Vec<DeskNote>,
+    pub tags: Vec<String>,
+}
 
 /// Where the bytes of an object lie, and what they must be.
 #[derive(Clone, Debug)]
@@ -57,32 +74,150 @@ impl<'a> Reads<'a> {
     pub async fn search(&self, asked: ListQuery) -> Result<Page, ApiError> {
         let limit = asked.limit.unwrap_or(USUAL);
         let after = asked.after.clone();
-        let query = Query {
-            text: asked.q.unwrap_or_default(),
-            source: asked.source,
-            from: asked.from,
-            to: asked.to,
-            number: asked.number,
-            party: asked.party,
-            direction: asked.direction,
-            state: asked.state.map(|wanted| match wanted {
-                Wanted::State(state) => state.as_str().to_owned(),
-                Wanted::NoRecording => "none".to_owned(),
-            }),
-            min_duration_ms: asked.min_duration_ms,
-            max_duration_ms: asked.max_duration_ms,
-        };
-        let detail = serde_json::json!({
-            "source": query.source, "from": query.from, "to": query.to, "number": query.number,
-            "party": query.party, "direction": query.direction, "state": query.state,
-            "min_duration_ms": query.min_duration_ms, "max_duration_ms": query.max_duration_ms,
-            "limit": limit, "after": after,
-        });
-        self.audit("search", &query.text, without_nulls(detail))
-            .await?;
+        let query = query_of(asked);
+        let detail = told(
+            &query,
+            serde_json::json!({ "limit": limit, "after": after }),
+        );
+        self.audit("search", &query.text, detail).await?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         self.ask(self.state.db.search(&query, after.as_deref(), limit))
             .await
+    }
+
+    /// All lines of a search, page by page as they are taken: one audit row stands for the whole.
+    ///
+    /// The order is fixed by the cursor, so what arrives meanwhile is not among them.
+    pub async fn export(
+        &self,
+        asked: ListQuery,
+        format: &str,
+    ) -> Result<impl Stream<Item = Result<Vec<RecordingView>, ApiError>> + Send + use<>, ApiError>
+    {
+        let after = asked.after.clone();
+        let query = query_of(asked);
+        let detail = told(&query, serde_json::json!({ "format": format }));
+        self.audit("export", &query.text, detail).await?;
+        let state = self.state.clone();
+        let begin = Some((state, query, after));
+        Ok(futures::stream::try_unfold(begin, async |at| {
+            let Some((state, query, after)) = at else {
+                return Ok(None);
+            };
+            let asked = state.db.search(&query, after.as_deref(), EXPORT_LINES);
+            let page = ask(&state, asked).await?;
+            let next = page.next.map(|next| (state, query, Some(next)));
+            Ok(Some((page.items, next)))
+        }))
+    }
+
+    /// What people left beside a recording and its call. The audit row is that of showing them.
+    pub async fn beside(
+        &self,
+        shown: &ShowView,
+        recording: Option<Uuid>,
+    ) -> Result<Beside, ApiError> {
+        let db = &self.state.db;
+        let call_id = shown.call.call_id;
+        Ok(Beside {
+            markers: match recording {
+                Some(id) => self.ask(db.markers(id)).await?,
+                None => Vec::new(),
+            },
+            notes: self.ask(db.call_notes(call_id)).await?,
+            tags: self.ask(db.call_tags(call_id)).await?,
+        })
+    }
+
+    pub async fn markers(&self, recording_id: Uuid) -> Result<Vec<Marker>, ApiError> {
+        self.audit(
+            "show",
+            &recording_id.to_string(),
+            serde_json::json!({ "part": "markers" }),
+        )
+        .await?;
+        self.must_exist(self.state.db.has_recording(recording_id), "recording")
+            .await?;
+        self.ask(self.state.db.markers(recording_id)).await
+    }
+
+    pub async fn notes(&self, call_id: Uuid) -> Result<Vec<DeskNote>, ApiError> {
+        self.audit(
+            "show",
+            &call_id.to_string(),
+            serde_json::json!({ "part": "notes" }),
+        )
+        .await?;
+        self.must_exist(self.state.db.has_call(call_id), "call")
+            .await?;
+        self.ask(self.state.db.call_notes(call_id)).await
+    }
+
+    pub async fn call_tags(&self, call_id: Uuid) -> Result<Vec<String>, ApiError> {
+        self.audit(
+            "show",
+            &call_id.to_string(),
+            serde_json::json!({ "part": "tags" }),
+        )
+        .await?;
+        self.must_exist(self.state.db.has_call(call_id), "call")
+            .await?;
+        self.ask(self.state.db.call_tags(call_id)).await
+    }
+
+    /// All tags; they name no call.
+    pub async fn tags(&self) -> Result<Vec<TagView>, ApiError> {
+        self.ask(self.state.db.tags()).await
+    }
+
+    /// Tags of the lines of a list that was shown.
+    pub async fn tags_of(&self, items: &[RecordingView]) -> Result<Vec<(Uuid, String)>, ApiError> {
+        let mut calls: Vec<Uuid> = items.iter().map(|item| item.call_id).collect();
+        calls.dedup();
+        self.ask(self.state.db.tags_of(&calls)).await
+    }
+
+    /// The reader's own.
+    pub async fn saved_searches(&self) -> Result<Vec<SavedSearch>, ApiError> {
+        self.ask(self.state.db.saved_searches(&self.reader.actor))
+            .await
+    }
+
+    /// Numbers of the house, and the recordings that need a person: those are shown, so they are in the trail.
+    pub async fn operations(&self) -> Result<OperationsView, ApiError> {
+        self.audit("show", "operations", Value::Null).await?;
+        let db = &self.state.db;
+        let now = self.state.clock.now();
+        let parts = super::health::parts(self.state).await;
+        let parts = [
+            ("database", parts.database),
+            ("storage", parts.storage),
+            ("spool", parts.spool),
+        ];
+        Ok(OperationsView {
+            status: status(self.state).await?,
+            parts: parts
+                .into_iter()
+                .map(|(name, part)| (name.to_owned(), part.as_str().to_owned()))
+                .collect(),
+            notices_by_hour: self.ask(db.notices_by_hour(HOURS, now)).await?,
+            time_to_expiry: self.ask(db.time_to_expiry(now)).await?,
+            wait_reasons: self.ask(db.wait_reasons()).await?,
+            quarantined: self.ask(db.put_aside(LISTED)).await?,
+            nearest_loss: self.ask(db.nearest_loss(LISTED)).await?,
+        })
+    }
+
+    pub(super) async fn must_exist(
+        &self,
+        asked: impl Future<Output = Result<bool, DbError>>,
+        what: &str,
+    ) -> Result<(), ApiError> {
+        if self.ask(asked).await? {
+            Ok(())
+        } else {
+            Err(ApiError::not_found(what))
+        }
     }
 
     /// A call with all its recordings, by the id of the call or of one of them.
@@ -157,7 +292,12 @@ impl<'a> Reads<'a> {
         Ok(shown)
     }
 
-    async fn audit(&self, action: &str, subject: &str, detail: Value) -> Result<(), ApiError> {
+    pub(super) async fn audit(
+        &self,
+        action: &str,
+        subject: &str,
+        detail: Value,
+    ) -> Result<(), ApiError> {
         let event = AuditEvent {
             actor: self.reader.actor.clone(),
             action: action.to_owned(),
@@ -169,7 +309,10 @@ impl<'a> Reads<'a> {
         self.ask(self.state.db.audit(event)).await
     }
 
-    async fn ask<T>(&self, asked: impl Future<Output = Result<T, DbError>>) -> Result<T, ApiError> {
+    pub(super) async fn ask<T>(
+        &self,
+        asked: impl Future<Output = Result<T, DbError>>,
+    ) -> Result<T, ApiError> {
         ask(self.state, asked).await
     }
 }
@@ -248,6 +391,41 @@ async fn ask<T>(
             Err(ApiError::internal(&id))
         }
     }
+}
+
+/// The question as the database takes it.
+fn query_of(asked: ListQuery) -> Query {
+    Query {
+        text: asked.q.unwrap_or_default(),
+        source: asked.source,
+        from: asked.from,
+        to: asked.to,
+        number: asked.number,
+        party: asked.party,
+        direction: asked.direction,
+        state: asked.state.map(|wanted| match wanted {
+            Wanted::State(state) => state.as_str().to_owned(),
+            Wanted::NoRecording => "none".to_owned(),
+        }),
+        min_duration_ms: asked.min_duration_ms,
+        max_duration_ms: asked.max_duration_ms,
+        note: asked.note,
+        tag: asked.tag,
+    }
+}
+
+/// A question as the audit trail keeps it, with what else was asked; what was not asked for is not there.
+fn told(query: &Query, more: Value) -> Value {
+    let mut detail = serde_json::json!({
+        "source": query.source, "from": query.from, "to": query.to, "number": query.number,
+        "party": query.party, "direction": query.direction, "state": query.state,
+        "min_duration_ms": query.min_duration_ms, "max_duration_ms": query.max_duration_ms,
+        "note": query.note, "tag": query.tag,
+    });
+    if let (Value::Object(detail), Value::Object(more)) = (&mut detail, more) {
+        detail.extend(more);
+    }
+    without_nulls(detail)
 }
 
 fn id_of(target: &Target) -> Uuid {

@@ -23,6 +23,8 @@ mod db_pace;
 mod db_readings;
 mod db_work;
 mod decoder;
+mod desk;
+mod desk_lists;
 mod egress;
 mod egress_bodies;
 mod fixity;

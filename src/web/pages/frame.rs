@@ -1,14 +1,54 @@
-//! What surrounds every page, and the page that says what went wrong.
+//! What surrounds every page: who visits, in which language, and the page that says what went wrong.
 
 use askama::Template;
+use axum::extract::FromRequestParts;
 use axum::response::{Html, IntoResponse, Response};
-use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderValue, StatusCode, header};
 
 use super::assets;
+use super::text::{Lang, Text};
 use crate::domain::ids::new_id;
+use crate::web::access::Reader;
 use crate::web::problem::ApiError;
 use crate::web::state::WebState;
+
+/// One request for a page.
+#[derive(Debug)]
+pub struct Visit {
+    pub reader: Reader,
+    pub lang: Lang,
+    /// Path and query, for forms that lead back.
+    pub here: String,
+}
+
+impl FromRequestParts<WebState> for Visit {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &WebState) -> Result<Self, ApiError> {
+        let reader = parts.extensions.get::<Reader>().cloned();
+        Ok(Self {
+            // Whoever came past the door has one.
+            reader: reader.ok_or_else(ApiError::token_required)?,
+            lang: Lang::of(&parts.headers),
+            here: parts
+                .uri
+                .path_and_query()
+                .map_or("/", |here| here.as_str())
+                .to_owned(),
+        })
+    }
+}
+
+/// The parts of the house that the navigation names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    Search,
+    Operations,
+    /// A page that belongs to none.
+    Other,
+}
 
 #[derive(Debug)]
 pub struct Frame {
@@ -17,15 +57,50 @@ pub struct Frame {
     pub banner: Option<String>,
     pub zone: &'static str,
     pub version: &'static str,
+    pub lang: Lang,
+    pub t: &'static Text,
+    pub section: Section,
+    pub here: String,
 }
 
 impl Frame {
-    pub fn of(state: &WebState) -> Self {
+    pub fn of(state: &WebState, visit: &Visit, section: Section) -> Self {
         Self {
             assets: assets::version(),
             banner: state.settings.banner.clone(),
             zone: state.settings.time_zone.name(),
             version: env!("CARGO_PKG_VERSION"),
+            lang: visit.lang,
+            t: visit.lang.text(),
+            section,
+            here: visit.here.clone(),
+        }
+    }
+
+    fn is(&self, section: Section) -> bool {
+        self.section == section
+    }
+
+    pub fn in_search(&self) -> bool {
+        self.is(Section::Search)
+    }
+
+    pub fn in_operations(&self) -> bool {
+        self.is(Section::Operations)
+    }
+
+    /// For tests of templates alone.
+    #[cfg(test)]
+    pub fn sample(lang: Lang) -> Self {
+        Self {
+            assets: "v",
+            banner: Some("Simulated calls <only>".into()),
+            zone: "UTC",
+            version: "0",
+            lang,
+            t: lang.text(),
+            section: Section::Search,
+            here: "/".into(),
         }
     }
 }
@@ -35,14 +110,25 @@ impl Frame {
 struct ProblemPage {
     frame: Frame,
     title: &'static str,
+    words: Option<&'static str>,
     detail: String,
 }
 
 /// The same status and headers as the API's answer, in words.
-pub fn problem(state: &WebState, error: &ApiError) -> Response {
+pub fn problem(state: &WebState, visit: &Visit, error: &ApiError) -> Response {
+    let t = visit.lang.text();
+    let (title, words) = match error.code() {
+        "not_found" => (t.p_not_found, Some(t.p_not_found_more)),
+        "bad_request" | "bad_cursor" => (t.p_bad_request, None),
+        "unavailable" => (t.p_unavailable, Some(t.p_unavailable_more)),
+        "not_retryable" => (t.p_other, Some(t.not_retried)),
+        "token_required" | "cross_site" => (t.p_forbidden, None),
+        _ => (t.p_other, None),
+    };
     let page = ProblemPage {
-        frame: Frame::of(state),
-        title: error.status().canonical_reason().unwrap_or("Error"),
+        frame: Frame::of(state, visit, Section::Other),
+        title,
+        words,
         detail: error.detail().to_owned(),
     };
     let mut response = render(state, &page);
@@ -66,4 +152,13 @@ pub fn render(state: &WebState, page: &impl Template) -> Response {
             ApiError::internal(&id).into_response()
         }
     }
+}
+
+/// On to another page after a form.
+pub fn see(place: &str) -> Response {
+    let mut response = StatusCode::SEE_OTHER.into_response();
+    if let Ok(place) = HeaderValue::from_str(place) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    response
 }
