@@ -21,15 +21,18 @@ const WITHIN: Duration = Duration::from_secs(10);
 
 /// Lets through what one of our own pages or no browser at all sends.
 ///
-/// Browsers name the sender: `Sec-Fetch-Site`, older ones `Origin` on every POST. Programs send neither, and carry
-/// their credentials themselves.
+/// Browsers name the sender: `Sec-Fetch-Site`, and where the connection is not encrypted `Origin` alone (which is `null`
+/// under the referrer policy `no-referrer`, so ours is `same-origin`). Programs send neither, and carry their credentials
+/// themselves.
 pub fn check_form(headers: &HeaderMap) -> Result<(), ApiError> {
     let word =
         |name: http::HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    if let Some(site) = word(http::HeaderName::from_static("sec-fetch-site"))
-        && site != "same-origin"
-    {
-        return Err(ApiError::cross_site());
+    if let Some(site) = word(http::HeaderName::from_static("sec-fetch-site")) {
+        return if site == "same-origin" {
+            Ok(())
+        } else {
+            Err(ApiError::cross_site())
+        };
     }
     if let Some(origin) = word(ORIGIN) {
         let sender = origin.split_once("://").map(|(_, host)| host);
@@ -142,6 +145,10 @@ mod tests {
             (vec![("host", "a:1"), ("origin", "http://a:2")], false),
             (vec![("host", "a"), ("origin", "null")], false),
             (vec![("origin", "http://a")], false),
+            (
+                vec![("origin", "null"), ("sec-fetch-site", "same-origin")],
+                true,
+            ),
             (vec![("sec-fetch-site", "cross-site")], false),
             (vec![("sec-fetch-site", "same-site")], false),
             (vec![("sec-fetch-site", "none")], false),

@@ -16,6 +16,7 @@ mod crash;
 #[cfg(feature = "failpoints")]
 mod crash_ways;
 mod db;
+mod db_desk;
 mod db_find;
 mod db_full;
 mod db_notices;

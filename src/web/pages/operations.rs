@@ -282,19 +282,13 @@ fn stuck(views: &[RecordingView], zone: Tz, lang: Lang, now: Timestamp) -> Vec<S
 }
 
 fn hours(counts: &[HourCount], zone: Tz) -> Chart {
-    let columns = counts.iter().map(|count| {
+    let last = counts.len().saturating_sub(1);
+    let columns = counts.iter().enumerate().map(|(at, count)| {
         let local = count.from.utc().with_timezone(&zone);
-        let hour = local.format("%H:%M").to_string();
-        let is_labelled = hour.starts_with("00")
-            || hour.starts_with("06")
-            || hour.starts_with("12")
-            || hour.starts_with("18");
-        (
-            count.notices,
-            local.format("%m-%d %H:%M").to_string(),
-            is_labelled,
-            "bar",
-        )
+        // Both ends and the middle: labels are spread evenly below.
+        let is_labelled = at == 0 || at == last || at == last.div_ceil(2);
+        let label = local.format("%m-%d %H:%M").to_string();
+        (count.notices, label, is_labelled, "bar")
     });
     chart(columns.collect())
 }

@@ -154,7 +154,7 @@ texts! {
     save_name: "Name", "名称";
     save_do: "Save", "保存";
     forget: "Remove", "移除";
-    lines: "on this page", "条在本页";
+    lines: "on this page", "条（本页）";
     copy_waits: "the copy to play is being made", "可播放的副本正在生成";
     listening: "Listening", "正在收听";
     failed_live: "The list could not be fetched. It shows what was found before.", "未能取得列表，所示为先前的结果。";
@@ -251,6 +251,7 @@ texts! {
     needs_you: "Needs a person", "需要处理";
     since: "since", "自";
     coming_in: "What came in, by hour", "每小时接入";
+    most_in_hour: "Most in one hour", "单小时最多";
     waiting: "What waits", "等待中的工作";
     notices_waiting: "Notices to read", "待读通知";
     notices_unreadable: "Notices that cannot be read", "无法读取的通知";

@@ -224,6 +224,13 @@
       button.textContent = words.copied;
       setTimeout(() => { button.textContent = before; }, 1500);
     };
+    // Back to the same second after a mark, a note or a tag.
+    for (const sent of document.querySelectorAll("article form")) {
+      sent.addEventListener("submit", () => {
+        const back = sent.querySelector("[name=back]");
+        if (back) back.value = `/recordings/${words.recording}?t=${Math.round(audio.currentTime * 10) / 10}`;
+      });
+    }
     const mark = () => { const text = $("mark-text"); $("mark-at").value = audio.currentTime.toFixed(1); text.focus(); text.scrollIntoView({ block: "nearest" }); };
 
     let frame = 0;
