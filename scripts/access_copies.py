@@ -92,7 +92,27 @@ def ledger_lengths(folder):
     return {line["sha256"]: line["duration_ms"] for line in lines if line["sha256"] and line["duration_ms"]}
 
 
-def judge(callvault, folder, lengths, recording):
+def joined_s(callvault, archive, folder, recording):
+    """How long the archived files of a playlist play, by ffmpeg: the playlist as it came, its files by their keys."""
+    shown = callvault.show(recording["recording_id"])["recordings"]
+    objects = [o for one in shown if one["recording_id"] == recording["recording_id"] for o in one["objects"]]
+    by_hash = {o["sha256"]: archive / o["key"] for o in objects if o["role"] == "original"}
+    playlist = by_hash[recording["original"]["sha256"]].read_text().splitlines()
+    pieces = next(o["settings"]["hls"]["pieces"] for o in objects if o["sha256"] == recording["original"]["sha256"] and o["role"] == "original")
+    files = iter(pieces)
+    local = [line if not line or line.startswith("#") else str(by_hash[next(files)["sha256"]]) for line in playlist]
+    if next(files, None):
+        raise RuntimeError("the playlist names fewer files than were archived")
+    path = folder / f"{recording['recording_id']}.m3u8"
+    path.write_text("\n".join(local) + "\n")
+    done = subprocess.run(
+        ["ffmpeg", "-v", "error", "-nostdin", "-protocol_whitelist", "file", "-allowed_extensions", "ALL", "-i", str(path),
+         "-map", "0:a:0", "-ac", "1", "-ar", "48000", "-f", "s16le", "-"],
+        stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    return len(done.stdout) / 2 / 48000
+
+
+def judge(callvault, folder, lengths, archive, recording):
     """Fetches both files of a recording and measures them: failures, and the name of the access copy."""
     recording_id, access = recording["recording_id"], recording["access"]
     own_copy = access["key"] == recording["original"]["key"]
@@ -102,15 +122,19 @@ def judge(callvault, folder, lengths, recording):
         callvault.get(recording_id, "access", access_path)
         rounding = 0
         if original_path.read_bytes()[:7] == b"#EXTM3U":
-            # The sound is in the segments, which the vendor served beside it: the ledger knows how long it is.
+            # The sound is in the segments: the ledger knows how long it is, and so do the archived files.
             codec, rate, length_s = "playlist", 0, lengths[recording["original"]["sha256"]] / 1000
             rounding = 2
+            if archive.is_dir():
+                joined = joined_s(callvault, archive, folder, recording)
+                if abs(joined - length_s) > FFPROBE_TOLERANCE_S:
+                    return [f"{recording_id}: its archived files play {joined:.3f} s, the ledger says {length_s:.3f} s"], None
         else:
             codec, rate, channels, _ = probe(original_path)
             length_s = decoded_samples(original_path, codec, channels) / rate
         access_codec, access_rate, access_channels, told_s = probe(access_path)
         samples = decoded_samples(access_path, access_codec, access_channels)
-    except (RuntimeError, subprocess.CalledProcessError, KeyError, IndexError, ValueError) as error:
+    except (RuntimeError, subprocess.CalledProcessError, KeyError, IndexError, ValueError, OSError, StopIteration) as error:
         return [f"{recording_id}: {error}"], None
     wrong = []
     frame = 1152 if access_rate >= 32000 else 576
@@ -236,7 +260,7 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
-            verdicts = list(pool.map(lambda one: judge(callvault, folder, lengths, one), with_copy))
+            verdicts = list(pool.map(lambda one: judge(callvault, folder, lengths, Path(args.folder).resolve() / "archive", one), with_copy))
         files = []
         for failures, file in verdicts:
             wrong.extend(failures)

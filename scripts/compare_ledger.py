@@ -69,10 +69,10 @@ def names(recording):
     return {name for name in found + list(recording.get("correlation_ids") or []) if name}
 
 
-def is_a_leg(callvault, hit, an_id):
-    """Some vendors give each leg of a call an id of its own; the call goes by one of them."""
-    legs = callvault.show(hit["call_id"])["call"]["legs"]
-    return any(leg["provider_leg_id"] == an_id for leg in legs)
+def is_another_name(callvault, hit, an_id):
+    """Some vendors give each leg of a call an id of its own, or several to the call; it goes by one of them."""
+    call = callvault.show(hit["call_id"])["call"]
+    return an_id in call["aliases"] or any(leg["provider_leg_id"] == an_id for leg in call["legs"])
 
 
 def found_for(callvault, line):
@@ -81,9 +81,8 @@ def found_for(callvault, line):
     wanted = {line["provider_call_id"]}
     if line.get("provider_recording_id"):
         wanted.add(line["provider_recording_id"])
-    # A call may go by another of its names than the one that the ledger wrote down; a long one is nobody else's.
-    unique = len(line["provider_call_id"]) >= 16
-    mine = [hit for hit in hits if unique or names(hit) & wanted or is_a_leg(callvault, hit, line["provider_call_id"])]
+    # A call may go by another of its names than the one that the ledger wrote down.
+    mine = [hit for hit in hits if names(hit) & wanted or is_another_name(callvault, hit, line["provider_call_id"])]
     if line.get("provider_recording_id") and len(mine) > 1:
         exact = [hit for hit in mine if hit.get("provider_recording_id") == line["provider_recording_id"]]
         mine = exact or mine

@@ -30,8 +30,9 @@ const SYSTEM_FILE: &str = "/etc/callvault/callvault.toml";
 /// The variable that names the file.
 const FILE_VARIABLE: &str = "CALLVAULT_CONFIG";
 
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "server",
+    "access",
     "database",
     "archive",
     "backup",
@@ -203,6 +204,7 @@ impl Config {
             .into_iter()
             .collect();
         variables::apply(&mut root, &variables, &mut places)?;
+        let in_force = secrets::without_secrets(&root);
         warnings.extend(secrets::resolve(&mut root, &variables, &base_dir, &places)?);
         for name in root.keys() {
             if !SECTIONS.contains(&name.as_str()) {
@@ -211,8 +213,13 @@ impl Config {
         }
         let sources = read_sources(&mut root, &places)?;
         warnings.extend(sources.iter().filter_map(|s| example_token(s, &places)));
+        let server = web::settings::Settings {
+            access: section(&mut root, "access", &places)?,
+            in_force,
+            ..section(&mut root, "server", &places)?
+        };
         let config = Self {
-            server: section(&mut root, "server", &places)?,
+            server,
             database: section(&mut root, "database", &places)?,
             archive: section(&mut root, "archive", &places)?,
             backup: section(&mut root, "backup", &places)?,
@@ -240,6 +247,10 @@ impl Config {
         if let Some((key, what)) = self.server.problems().into_iter().next() {
             let what = format!("[server] {key} {what}");
             return wrong(&["server", key], what, "correct the value");
+        }
+        if let Some((key, what)) = self.server.access.problem() {
+            let what = format!("[access] {key} {what}");
+            return wrong(&["access", key], what, "write a time such as \"30m\"");
         }
         if let Some(what) = self.database.problem() {
             let remedy = "write sqlite://FILE, or postgres://USER:PASSWORD@HOST/DATABASE";

@@ -18,6 +18,12 @@ pub struct Model {
     pub detail: String,
     #[sea_orm(column_type = "Text")]
     pub came_from: String,
+    /// None for rows from before the chain.
+    #[sea_orm(unique)]
+    pub seq: Option<i64>,
+    /// Over the row before and this one.
+    #[sea_orm(column_type = "Blob", nullable)]
+    pub hash: Option<Vec<u8>>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

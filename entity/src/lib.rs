@@ -2,9 +2,12 @@
 //!
 //! Times are UTC milliseconds (`*_at_ms`), ids are UUIDs, JSON is text.
 
+pub mod account;
 pub mod alarm_told;
+pub mod api_token;
 pub mod archive_object;
 pub mod audit_event;
+pub mod audit_head;
 pub mod backfill;
 pub mod call;
 pub mod call_alias;
@@ -19,6 +22,7 @@ pub mod installation;
 pub mod marker;
 pub mod notice;
 pub mod notice_link;
+pub mod one_time_link;
 pub mod pace;
 pub mod party;
 pub mod provider_delete;
@@ -28,6 +32,7 @@ pub mod recording_event;
 pub mod saved_search;
 pub mod schedule_run;
 pub mod search_key;
+pub mod session;
 pub mod source_seen;
 pub mod sweep;
 pub mod sweep_walk;

@@ -61,6 +61,8 @@ pub struct Model {
     pub recheck_planned: bool,
     /// The vendor's own word; without it `gone_at_ms` follows the call and the source's `provider_keeps`.
     pub gone_told_ms: Option<i64>,
+    /// The older recording that this one turned out to be, until the two are united.
+    pub same_as: Option<Uuid>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

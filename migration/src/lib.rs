@@ -18,6 +18,9 @@ mod m0011_party;
 mod m0012_notice_order;
 mod m0013_backfill;
 mod m0014_fixity;
+mod m0015_accounts;
+mod m0016_audit_chain;
+mod m0018_same_as;
 mod m0020_desk;
 
 use sea_orm_migration::MigrationTrait;
@@ -44,6 +47,9 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_notice_order::Step),
             Box::new(m0013_backfill::Step),
             Box::new(m0014_fixity::Step),
+            Box::new(m0015_accounts::Step),
+            Box::new(m0016_audit_chain::Step),
+            Box::new(m0018_same_as::Step),
             Box::new(m0020_desk::Step),
         ]
     }

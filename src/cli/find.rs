@@ -97,6 +97,7 @@ impl Search {
                 .as_deref()
                 .map(|t| length(t, "--max-duration"))
                 .transpose()?,
+            // The command line is whole.
             ..Query::default()
         };
         let db = open(&config).await?;
@@ -412,7 +413,7 @@ pub async fn open(config: &crate::config::Config) -> Result<Database, Failure> {
 /// The row that is written before anything is shown.
 pub async fn audit(db: &Database, action: &'static str, subject: &str) -> Result<(), Failure> {
     let event = crate::db::audit::AuditEvent {
-        actor: format!("cli:{}", os_user()),
+        actor: actor(),
         action: action.to_owned(),
         subject: subject.to_owned(),
         detail: serde_json::Value::Null,
@@ -422,11 +423,11 @@ pub async fn audit(db: &Database, action: &'static str, subject: &str) -> Result
     Ok(db.audit(event).await?)
 }
 
-fn os_user() -> String {
-    std::env::var("USER")
-        .ok()
-        .filter(|user| !user.is_empty())
-        .unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw()))
+/// Whoever runs this command, as the audit trail names him.
+pub fn actor() -> String {
+    let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
+    let uid = || format!("uid{}", rustix::process::getuid().as_raw());
+    format!("cli:{}", user.unwrap_or_else(uid))
 }
 
 fn time(text: &str, zone: chrono_tz::Tz, option: &str) -> Result<Timestamp, Failure> {

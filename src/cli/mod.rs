@@ -1,8 +1,10 @@
 //! The command line: one file a command, all output through `Out`, all failures through `Failure`.
 
 mod access;
+mod account;
 mod archive;
 mod audio;
+mod audit;
 mod backfill;
 mod backup;
 mod check;
@@ -11,6 +13,7 @@ mod find;
 mod fixity;
 mod import;
 mod out;
+mod password;
 mod run;
 mod simulate;
 mod sources;
@@ -101,6 +104,12 @@ pub enum Command {
     Rebuild(archive::Rebuild),
     /// Stored objects are looked for and read again: coverage, the oldest unchecked, what is damaged
     Fixity(fixity::FixityArgs),
+    /// Who may sign in, and tokens for scripts
+    #[command(subcommand)]
+    Account(account::AccountCommand),
+    /// The audit trail: its chain computed again, its rows for other programs
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// One simulated vendor
     Simulate(simulate::Simulate),
     /// What the pipeline would see in a file and make of it
@@ -163,6 +172,8 @@ async fn dispatch(cli: Cli, out: &Out) -> Result<u8, Failure> {
         Command::Backup(backup) => backup.run(global, out).await,
         Command::Rebuild(rebuild) => rebuild.run(global, out).await,
         Command::Fixity(fixity) => fixity.run(global, out).await,
+        Command::Account(account) => account.run(global, out).await,
+        Command::Audit(audit) => audit.run(global, out).await,
         Command::Simulate(simulate) => simulate.run(global, out).await,
         Command::Audio(audio) => audio.run(global, out).await,
     }

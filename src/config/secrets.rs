@@ -134,6 +134,43 @@ pub fn inline_warnings(root: &Table, file: Option<&Path>, places: &Places) -> Op
     readable_by_others(file?, &places.of(&keys))
 }
 
+/// The configuration as text for administrators: of secrets it says that they are there. To be called before secrets
+/// are resolved, so that what comes from a file or variable shows as that.
+pub fn without_secrets(root: &Table) -> String {
+    let mut shown = root.clone();
+    hide(&mut shown, false);
+    toml::to_string_pretty(&shown).unwrap_or_default()
+}
+
+fn hide(table: &mut Table, all: bool) {
+    for (key, value) in table.iter_mut() {
+        let is_secret = all || SECRET_ENDINGS.iter().any(|end| key.ends_with(end));
+        hide_value(value, is_secret);
+    }
+}
+
+fn hide_value(value: &mut Value, is_secret: bool) {
+    match value {
+        // `{ file = ... }` and `{ env = ... }` say where a secret is, and that is no secret.
+        Value::Table(below) => {
+            let points =
+                below.len() == 1 && (below.contains_key("file") || below.contains_key("env"));
+            hide(below, is_secret && !points);
+        }
+        Value::Array(items) => {
+            for item in items {
+                hide_value(item, is_secret);
+            }
+        }
+        _ if is_secret => *value = Value::String("(secret)".to_owned()),
+        // An address may hold a password, and a query a signature.
+        Value::String(text) if text.contains("://") => {
+            *text = crate::domain::reading::masked_url(text);
+        }
+        _ => {}
+    }
+}
+
 fn find_inline(table: &Table, path: &mut Vec<String>) -> Option<Vec<String>> {
     for (key, value) in table {
         path.push(key.clone());

@@ -72,33 +72,38 @@ impl Database {
         let told = &manifest.recording;
         let txn = self.begin().await?;
         let row = locked(&txn, told.recording_id).await?;
+        // A recording that the index knows may share names with another one: the two were united since, and
+        // the other one's folder tells it.
+        let mut known = vec![told.recording_id];
         for name in &told.aliases {
             let sql = "select recording_id from recording_alias where source = $1 and alias = $2";
             for owner in all(&txn, sql, vals![manifest.source.as_str(), name.as_str()]).await? {
                 let owner: Uuid = owner.try_get_by_index(0)?;
-                if owner != told.recording_id {
+                if owner != told.recording_id && row.is_none() {
                     return Ok(Adopted::Another(owner));
                 }
+                known.push(owner);
             }
         }
         let adopted = match row {
             None => {
-                insert_new(&txn, manifest, manifests, held, now).await?;
+                insert_new(&txn, manifest, manifests, held, &[], now).await?;
                 Adopted::New
             }
-            Some(row) => complete(&txn, row, manifest, manifests, held, now).await?,
+            Some(row) => complete(&txn, row, manifest, manifests, held, &known, now).await?,
         };
         txn.commit().await?;
         Ok(adopted)
     }
 }
 
-async fn complete(
+pub(super) async fn complete(
     txn: &DatabaseTransaction,
     mut row: Row,
     manifest: &Manifest,
     manifests: &[StoredManifest],
     held: &Held,
+    known: &[Uuid],
     now: Timestamp,
 ) -> Result<Adopted, DbError> {
     let before = rows::state(&row.state)?;
@@ -156,8 +161,7 @@ async fn complete(
     )
     .await?;
     let names = &manifest.recording.aliases;
-    let known = [row.recording_id];
-    write_names(txn, &manifest.source, &call, &row, names, &known).await?;
+    write_names(txn, &manifest.source, &call, &row, names, known).await?;
     exec(
         txn,
         "update call set has_recording = $2 where call_id = $1",

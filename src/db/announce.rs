@@ -14,6 +14,7 @@ use crate::domain::recording::{Event, Part, State};
 
 use super::calls::Merged;
 use super::connect::for_update;
+use super::doubles;
 use super::error::DbError;
 use super::names::{is_placeholder, names, names_of, write_names};
 use super::objects::{record, step};
@@ -59,6 +60,8 @@ pub(super) async fn recording(
                 if can_be_dropped(other) {
                     absorb(&mut row, other)?;
                     drop_into(txn, row.recording_id, other.recording_id).await?;
+                } else {
+                    doubles::point(txn, &row, other, context.origin.now).await?;
                 }
             }
             add(&mut row, context, announced)?;
@@ -193,8 +196,9 @@ fn fresh(context: &Context<'_>, call: &Merged, announced: &Announced) -> Row {
         part: announced.part.as_str().to_owned(),
         handle: {
             // United with itself: in the order that every later union keeps.
-            let mut handle = announced.handle.clone();
-            unite(&mut handle, &announced.handle);
+            let told = told_of(announced);
+            let mut handle = told.clone();
+            unite(&mut handle, &told);
             handle.to_string()
         },
         link_url: announced.link.as_ref().map(|link| link.url.clone()),
@@ -238,6 +242,7 @@ fn fresh(context: &Context<'_>, call: &Merged, announced: &Announced) -> Row {
         recheck_at_ms: None,
         recheck_planned: false,
         gone_told_ms: rows::ms(told),
+        same_as: None,
     }
 }
 
@@ -374,8 +379,18 @@ fn add(row: &mut Row, context: &Context<'_>, announced: &Announced) -> Result<()
         row.part = announced.part.as_str().to_owned();
     }
     let mut handle: Json = rows::json(&row.handle)?;
-    unite(&mut handle, &announced.handle);
+    let is_another_file = archived && is_another_version(&handle, announced);
+    unite(&mut handle, &told_of(announced));
     row.handle = handle.to_string();
+    if is_another_file {
+        // Fetched beside what is there: nothing archived is replaced.
+        row.recheck_at_ms = Some(origin.now.ms());
+        row.recheck_planned = true;
+        if let Some(link) = &announced.link {
+            row.link_url = Some(link.url.clone());
+            row.link_url_until_ms = rows::ms(link.until);
+        }
+    }
     if !archived {
         // One notice that brings what a question needs is enough, whatever the others lack.
         row.link_renewable |= announced.link_renewable == Some(true);
@@ -407,6 +422,27 @@ fn add(row: &mut Row, context: &Context<'_>, announced: &Announced) -> Result<()
         .deadline(Timestamp::from_ms(row.arrived_at_ms), row.link_renewable)
         .ms();
     Ok(())
+}
+
+/// What the vendor has told of the bytes stands in the handle, so that another file is known as such.
+const VERSIONS: &str = "versions";
+
+fn told_of(announced: &Announced) -> Json {
+    let mut told = announced.handle.clone();
+    if let (Some(version), Some(told)) = (&announced.version, told.as_object_mut()) {
+        told.insert(VERSIONS.to_owned(), Json::from(vec![version.clone()]));
+    }
+    told
+}
+
+fn is_another_version(handle: &Json, announced: &Announced) -> bool {
+    let known = handle.get(VERSIONS).and_then(Json::as_array);
+    match (known, &announced.version) {
+        (Some(known), Some(version)) => {
+            !known.is_empty() && !known.iter().any(|known| known == version)
+        }
+        _ => false,
+    }
 }
 
 fn earlier(a: Option<i64>, b: Option<i64>) -> Option<i64> {
@@ -455,10 +491,23 @@ async fn update(
         }
     } else if state == State::Archived && facts_changed {
         manifest_due(&mut row, now);
+        if row.recheck_at_ms != before.recheck_at_ms {
+            // Its address may not live long.
+            row.work_class = Some(class);
+        }
     }
     if *before == row {
         return Ok(Outcome::Same);
     }
+    write_known(txn, &row).await?;
+    if after != state {
+        record(txn, row.recording_id, Some(state), after, None, now).await?;
+    }
+    Ok(Outcome::Changed)
+}
+
+/// Writes what notices change: facts, state and the next try.
+pub(super) async fn write_known(txn: &DatabaseTransaction, row: &Row) -> Result<(), DbError> {
     exec(
         txn,
         "update recording set call_id = $2, provider_recording_id = $3, part = $4, handle = $5, \
@@ -466,7 +515,7 @@ async fn update(
          gone_at_ms = $10, deadline_at_ms = $11, arrived_at_ms = $12, confirmed_at_ms = $13, \
          state = $14, state_since_ms = $15, reason = $16, evidence = $17, facts_version = $18, \
          work_class = $19, available_at_ms = $20, manifest_due = $21, gone_told_ms = $22, \
-         found_by = $23, link_renewable = $24 \
+         found_by = $23, link_renewable = $24, recheck_at_ms = $25, recheck_planned = $26 \
          where recording_id = $1",
         vals![
             row.recording_id,
@@ -492,18 +541,17 @@ async fn update(
             row.manifest_due,
             row.gone_told_ms,
             row.found_by.as_str(),
-            row.link_renewable
+            row.link_renewable,
+            row.recheck_at_ms,
+            row.recheck_planned
         ],
     )
     .await?;
-    if after != state {
-        record(txn, row.recording_id, Some(state), after, None, now).await?;
-    }
-    Ok(Outcome::Changed)
+    Ok(())
 }
 
 /// A fact changed after the recording was archived: the next manifest tells it.
-fn manifest_due(row: &mut Row, now: Timestamp) {
+pub(super) fn manifest_due(row: &mut Row, now: Timestamp) {
     row.manifest_due = true;
     if !is_leased(row, now) && row.work_class != Some(WorkClass::Access as i64) {
         row.available_at_ms = now.ms();

@@ -23,6 +23,7 @@ use serde::Serialize;
 
 use crate::domain::clock::{SharedClock, Timestamp};
 
+use super::audit::Trail;
 use super::batch::Batcher;
 use super::error::{DbError, DbErrorKind};
 use super::settings::Settings;
@@ -55,6 +56,7 @@ pub(super) struct Inner {
     pub reader: DatabaseConnection,
     pub clock: SharedClock,
     pub batcher: Batcher,
+    pub trail: Trail,
     /// Of SQLite.
     pub file: Option<PathBuf>,
 }
@@ -119,12 +121,14 @@ impl Database {
             ));
         };
         let batcher = Batcher::start(writer.clone());
+        let trail = Trail::start(writer.clone());
         Ok(Self {
             inner: Arc::new(Inner {
                 writer,
                 reader,
                 clock,
                 batcher,
+                trail,
                 file,
             }),
         })

@@ -282,15 +282,18 @@ impl Database {
         Ok(removed > 0)
     }
 
-    /// There is such a recording.
-    pub async fn has_recording(&self, id: Uuid) -> Result<bool, DbError> {
-        let n = count(
+    /// The call of a recording; `None` when there is no such recording.
+    pub async fn call_of_recording(&self, id: Uuid) -> Result<Option<Uuid>, DbError> {
+        let rows = all(
             self.reader(),
-            "select count(*) from recording where recording_id = $1",
+            "select call_id from recording where recording_id = $1",
             vals![id],
         )
         .await?;
-        Ok(n > 0)
+        Ok(rows
+            .first()
+            .map(|row| row.try_get_by_index(0))
+            .transpose()?)
     }
 
     /// There is such a call.

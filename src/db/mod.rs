@@ -4,6 +4,7 @@
 //! zero rows touched is [`DbError::is_lease_lost`]: stop at once. Which database it is only
 //! `connect`, `lease` and `search` know; everything else is SQL that both take.
 
+pub mod accounts;
 pub mod adopt;
 pub mod alarms;
 mod announce;
@@ -16,6 +17,7 @@ mod calls;
 pub mod connect;
 pub mod desk;
 mod directory;
+pub mod doubles;
 pub mod error;
 mod facts;
 pub mod faults;
@@ -36,12 +38,14 @@ pub mod recordings;
 mod rows;
 pub mod schedule;
 pub mod search;
+pub mod sessions;
 pub mod settings;
 mod settle;
 pub mod show;
 mod sql;
 pub mod status;
 pub mod sweep;
+pub mod tokens;
 mod unite;
 mod words;
 

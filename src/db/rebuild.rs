@@ -78,18 +78,20 @@ impl Database {
         if one(&txn, known, vals![recording_id]).await?.is_some() {
             return Ok(());
         }
-        insert_new(&txn, manifest, manifests, held, now).await?;
+        insert_new(&txn, manifest, manifests, held, &[], now).await?;
         txn.commit().await?;
         Ok(())
     }
 }
 
-/// Everything that a recording has in the tables, from its manifests.
+/// Everything that a recording has in the tables, from its manifests. Recordings in `known` may have its
+/// names already.
 pub(super) async fn insert_new(
     txn: &DatabaseTransaction,
     manifest: &Manifest,
     manifests: &[StoredManifest],
     held: &Held,
+    known: &[Uuid],
     now: Timestamp,
 ) -> Result<(), DbError> {
     let recording_id = manifest.recording.recording_id;
@@ -97,7 +99,7 @@ pub(super) async fn insert_new(
     let row = row_of(manifest, held, &call, now);
     write_new(txn, &row).await?;
     let names = &manifest.recording.aliases;
-    write_names(txn, &manifest.source, &call, &row, names, &[]).await?;
+    write_names(txn, &manifest.source, &call, &row, names, known).await?;
     exec(
         txn,
         "update call set has_recording = $2 where call_id = $1",
@@ -239,6 +241,7 @@ pub(super) fn row_of(
         manifest_due: false,
         recheck_at_ms: None,
         recheck_planned: true,
+        same_as: None,
     }
 }
 

@@ -82,6 +82,8 @@ pub struct RecordingRow {
     pub notes: Vec<String>,
     /// Rises with every change of a fact; a manifest names the version it was made from.
     pub facts_version: i64,
+    /// The older recording that this one turned out to be.
+    pub same_as: Option<Uuid>,
 }
 
 /// A stored object; without `verified_at` only planned, or put and not read back.

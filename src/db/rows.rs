@@ -128,6 +128,7 @@ pub(super) fn recording(
         folder: row.folder.map(Folder::stored),
         notes: json(&row.notes)?,
         facts_version: row.facts_version,
+        same_as: row.same_as,
         provider_recording_id: row.provider_recording_id,
         source: row.source,
         kind: row.kind,

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::domain::call::Direction;
 use crate::domain::clock::Timestamp;
 use crate::domain::number;
+use crate::domain::rights::Scope;
 use crate::domain::view::RecordingView;
 
 use super::Database;
@@ -53,6 +54,11 @@ pub struct Query {
     pub note: Option<String>,
     /// A word that somebody put on the call.
     pub tag: Option<String>,
+    /// The calls that the asker may see.
+    pub scope: Scope,
+    /// The asker sees the last four digits of numbers, and so may look for no more: else each further digit could be
+    /// tried out.
+    pub masked: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -114,6 +120,9 @@ impl Query {
     fn words(&self) -> Vec<Word> {
         let mut found: Vec<Word> = self.text.split_whitespace().map(text_word).collect();
         found.extend(self.number.as_deref().map(number_word));
+        if self.masked {
+            found.iter_mut().flatten().for_each(four_digits);
+        }
         found.extend(self.party.as_deref().map(|party| {
             let party = words::folded(party);
             vec![
@@ -127,6 +136,8 @@ impl Query {
             };
             std::cmp::Reverse(word.iter().map(length).max())
         });
+        // Last, so that it leads only where nothing else does.
+        found.extend(scope_word(&self.scope));
         found
     }
 }
@@ -169,6 +180,29 @@ fn like_note(code: &str) -> String {
     } else {
         String::new()
     }
+}
+
+fn four_digits(key: &mut Key) {
+    const SHOWN: usize = 4;
+    let ending =
+        |reversed: String| Key::Begins(words::NUMBER, reversed.chars().take(SHOWN).collect());
+    match key {
+        Key::Begins(words::NUMBER, reversed) => *key = ending(std::mem::take(reversed)),
+        Key::Is(words::EXACT, number) => *key = ending(number::reversed_digits(number)),
+        _ => {}
+    }
+}
+
+/// Of a call in scope one of these is true; none where the scope names neither numbers nor parties.
+fn scope_word(scope: &Scope) -> Option<Word> {
+    let mut word: Word = scope
+        .numbers
+        .iter()
+        .flat_map(|number| number_word(number))
+        .collect();
+    let parties = scope.parties.iter();
+    word.extend(parties.map(|party| Key::Is(words::PARTY, words::folded(party))));
+    (!word.is_empty()).then_some(word)
 }
 
 /// SQL that grows together with its values.
@@ -215,6 +249,20 @@ impl Sql {
                 self.push(" and k.value < ");
                 self.bind(format!("{value}\u{10ffff}"));
             }
+        }
+    }
+
+    fn sources(&mut self, column: &str, scope: &Scope) {
+        for (i, source) in scope.sources.iter().enumerate() {
+            self.push(&if i > 0 {
+                ", ".to_owned()
+            } else {
+                format!(" and {column} in (")
+            });
+            self.bind(source.as_str());
+        }
+        if !scope.sources.is_empty() {
+            self.push(")");
         }
     }
 
@@ -298,6 +346,7 @@ impl Query {
         if let Some(source) = &self.source {
             sql.and(&format!("{alias}.source ="), source.as_str());
         }
+        sql.sources(&format!("{alias}.source"), &self.scope);
         self.window(&mut sql, &format!("{alias}.at_ms"));
         if let Some(direction) = self.direction {
             sql.and("c.direction =", direction.as_str());
@@ -377,6 +426,23 @@ impl Database {
             .filter_map(|(place, _)| views.remove(&place.id))
             .collect();
         Ok(Page { items, next })
+    }
+
+    /// Whether this call is among those that the scope holds; an unknown one is not.
+    pub async fn in_scope(&self, call: Uuid, scope: &Scope) -> Result<bool, DbError> {
+        if scope.is_all() {
+            return Ok(true);
+        }
+        let mut sql = Sql::default();
+        sql.push("select 1 from call c where c.call_id = ");
+        sql.bind(call);
+        sql.sources("c.source", scope);
+        if let Some(word) = scope_word(scope) {
+            sql.push(" and exists (select 1 from search_key k where k.call_id = c.call_id and ((");
+            sql.keys(&word, ") or (");
+            sql.push(")))");
+        }
+        Ok(!all(self.reader(), sql.text, sql.values).await?.is_empty())
     }
 
     /// What an id means: our own, or a vendor's of a call, leg or recording, or a correlation id. None

@@ -9,6 +9,7 @@ use crate::domain::recording::{Event, State};
 
 use super::Database;
 use super::connect::for_update;
+use super::doubles;
 use super::error::DbError;
 use super::lease::guarded;
 use super::objects::{impossible, record, step};
@@ -97,6 +98,7 @@ impl Database {
             }
         }
         write(&txn, &before, &row, now).await?;
+        doubles::drop_empty(&txn, &row).await?;
         txn.commit().await?;
         Ok(())
     }
@@ -232,6 +234,9 @@ pub(super) async fn rest<C: ConnectionTrait>(
     if row.access_due || row.manifest_due {
         row.work_class = Some(WorkClass::Access as i64);
         row.available_at_ms = now.ms();
+    } else if row.same_as.is_some() {
+        row.work_class = Some(WorkClass::Access as i64);
+        row.available_at_ms = now.plus_ms(doubles::AGAIN_AFTER_MS).ms();
     } else if let Some(at) = row.recheck_at_ms {
         row.work_class = Some(WorkClass::Live as i64);
         row.available_at_ms = at;

@@ -159,6 +159,7 @@ impl Database {
             call: CallView {
                 call_id,
                 source: row.source,
+                aliases: facts.aliases,
                 provider_call_id: facts.provider_call_id,
                 correlation_ids: facts.correlation_ids,
                 started_at: facts.started_at,

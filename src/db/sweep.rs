@@ -23,6 +23,10 @@ pub enum Walk {
     Recent,
     /// As far back as the vendor keeps anything.
     Whole,
+    /// What is new in the customer's bucket, with an overlap.
+    Bucket,
+    /// All of the bucket that was written as far back as the vendor keeps anything.
+    BucketWhole,
 }
 
 impl Walk {
@@ -30,16 +34,19 @@ impl Walk {
         match self {
             Walk::Recent => "recent",
             Walk::Whole => "whole",
+            Walk::Bucket => "bucket",
+            Walk::BucketWhole => "bucket_whole",
         }
     }
 }
 
-/// Everything before `from` has been read; the walk ends when `from` has come to `to`.
+/// Everything before `from` has been read; the walk ends when `from` has come to `to`. A bucket has no list by
+/// time: there `from` stays until all pages have been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     pub from: Timestamp,
     pub to: Timestamp,
-    /// The page of the stretch at `from` that is read next.
+    /// The page of the stretch at `from`, or of the bucket, that is read next.
     pub page: Option<String>,
 }
 

@@ -61,6 +61,15 @@ pub(super) async fn drop_into(
         "insert into notice_link (subject_id, sha256, notice_id, arrived_at_ms) \
          select $1, sha256, notice_id, arrived_at_ms from notice_link where subject_id = $2 \
          on conflict (subject_id, sha256) do nothing",
+        // Also by its own id: whoever noted that one down finds the recording.
+        "insert into search_key (kind, value, call_id, recording_id, at_ms) \
+         select k.kind, k.value, r.call_id, r.recording_id, r.at_ms from search_key k, recording r \
+         where k.recording_id = $2 and r.recording_id = $1 on conflict (kind, value, call_id) do nothing",
+        "update search_key set recording_id = $1 where recording_id = $2 \
+         and call_id = (select call_id from recording where recording_id = $1)",
+        "update call set has_recording = exists (select 1 from recording r \
+         where r.call_id = call.call_id and r.recording_id <> $2) or call_id = (select call_id from recording \
+         where recording_id = $1) where call_id = (select call_id from recording where recording_id = $2)",
     ] {
         exec(txn, sql, vals![into, from]).await?;
     }

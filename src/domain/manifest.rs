@@ -28,7 +28,11 @@ pub struct Manifest {
     pub call: ManifestCall,
     pub legs: Vec<LegFacts>,
     pub recording: ManifestRecording,
-    /// Every object of the recording but the manifests.
+    /// The recording that this one turned out to be, after both were archived. What lies in this folder
+    /// belongs to that recording now, as duplicates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub united_into: Option<Uuid>,
+    /// Every object of the recording but the manifests, and but what lies in another recording's folder.
     pub objects: Vec<ManifestObject>,
     /// SHA-256 of the notices that announced it, in order of arrival.
     pub notices: Vec<Sha256>,

@@ -257,6 +257,10 @@ pub mod note {
     pub const HEADER_DIFFERS: &str = "header_differs";
     /// The decoded length and the CDR's differ by more than the tolerance.
     pub const DURATION_DIFFERS: &str = "duration_differs";
+    /// The vendor calls it and another recording of the call by one name, and their bytes differ: both are kept.
+    pub const OTHER_BYTES: &str = "same_recording_other_bytes";
+    /// The vendor announced another file under the same name after this one was archived: both are kept.
+    pub const CHANGED_AT_VENDOR: &str = "changed_at_vendor";
     /// The vendor encrypted it and the key is not known: no access copy.
     pub const ENCRYPTED: &str = "encrypted";
 

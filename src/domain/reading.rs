@@ -120,6 +120,8 @@ pub struct Announced {
     /// list entry): evidence for `lost`.
     pub confirmed: bool,
     pub class: Option<WorkClass>,
+    /// What the vendor says of the bytes (an MD5): another one later, under the same name, is another file.
+    pub version: Option<String>,
     /// Only a foreign system told of the call: announced only while the vendor itself has told nothing of
     /// it and no recording of it is known.
     pub unless_told: bool,

@@ -180,10 +180,19 @@ pub enum Role {
     Access,
     Waveform,
     Manifest,
+    /// An object of a recording that turned out to be this one after both were archived; it stays in the
+    /// folder in which it was made.
+    Duplicate,
 }
 
 impl Role {
-    pub const ALL: [Role; 4] = [Role::Original, Role::Access, Role::Waveform, Role::Manifest];
+    pub const ALL: [Role; 5] = [
+        Role::Original,
+        Role::Access,
+        Role::Waveform,
+        Role::Manifest,
+        Role::Duplicate,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -191,6 +200,7 @@ impl Role {
             Role::Access => "access",
             Role::Waveform => "waveform",
             Role::Manifest => "manifest",
+            Role::Duplicate => "duplicate",
         }
     }
 
@@ -203,6 +213,8 @@ impl Role {
 pub mod reason {
     /// The vendor has not made the file yet.
     pub const NOT_READY: &str = "not_ready";
+    /// The address that came with the notice has no file yet; the vendor is asked next.
+    pub const LINK_NOT_READY: &str = "link_not_ready";
     /// The file should be there by the vendor's own rules, and does not come.
     pub const PROVIDER_STUCK: &str = "provider_stuck";
     /// The CDR came, its recording's announcement did not, and the vendor cannot be asked.

@@ -104,6 +104,8 @@ pub struct CallView {
     pub call_id: Uuid,
     pub source: String,
     pub provider_call_id: String,
+    /// Other names by which the vendor knows the call; some are made of two of its ids.
+    pub aliases: Vec<String>,
     pub correlation_ids: Vec<String>,
     pub started_at: Option<Timestamp>,
     pub answered_at: Option<Timestamp>,

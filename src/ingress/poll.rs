@@ -5,6 +5,7 @@
 //! any other, and a repeat changes nothing. That is why it may list everything twice and die anywhere.
 
 mod ask;
+mod bucket;
 mod walk;
 
 use std::fmt;
@@ -34,7 +35,7 @@ const LIFE: Duration = Duration::from_secs(7 * DAY_S);
 /// No list is read further back: what is older was listed when it was young.
 const LONGEST_LIFE: Duration = Duration::from_secs(60 * DAY_S);
 const DAY_S: u64 = 24 * 3600;
-/// The longer walks leave off after this time, so that the next pass looks at what is new first.
+/// Each of the longer walks leaves off after this time, so that the next pass looks at what is new first.
 const PASS: Duration = Duration::from_secs(240);
 /// Items that are stored at once.
 const STORING: usize = 64;
@@ -84,8 +85,8 @@ impl SourceReport {
         Self {
             source: provider.name().to_owned(),
             kind: provider.kind().to_owned(),
-            can_list: can.can_list,
-            can_ask: can.can_ask,
+            can_list: can.lists(),
+            can_ask: can.asks(),
             ..Self::default()
         }
     }
@@ -154,6 +155,8 @@ struct Run<'a> {
     report: &'a mut SourceReport,
     mode: Mode,
     begun: Timestamp,
+    /// When the part of the pass that runs now began: a long walk leaves time for what follows it.
+    part_begun: Timestamp,
 }
 
 impl Sweeper {
@@ -234,6 +237,7 @@ impl Sweeper {
             report: &mut report,
             mode,
             begun: now,
+            part_begun: now,
         };
         let ended = tokio::select! {
             ended = run.all() => ended,
@@ -267,12 +271,17 @@ impl Sweeper {
 impl Run<'_> {
     async fn all(&mut self) -> Result<(), Halt> {
         let can = self.provider.capabilities();
-        // A list that fails says nothing about questions for single calls.
+        // A list that fails says nothing about the bucket, nor about questions for single calls.
         let mut ended = Ok(());
         if can.can_list {
             ended = self.walks().await;
         }
-        if can.can_ask && !matches!(ended, Err(Halt::Database(_))) {
+        if can.can_list_bucket && !matches!(ended, Err(Halt::Database(_))) {
+            self.part_begun = self.sweeper.clock.now();
+            ended = self.bucket().await.and(ended);
+        }
+        if can.asks() && !matches!(ended, Err(Halt::Database(_))) {
+            self.part_begun = self.sweeper.clock.now();
             ended = self.questions().await.and(ended);
         }
         self.report.forecast_lost = self.sweeper.forecast(self.provider.name()).await?;
@@ -301,7 +310,7 @@ impl Run<'_> {
     }
 
     fn time_is_up(&self) -> bool {
-        !self.mode.thorough && self.sweeper.clock.now() >= self.begun.plus(PASS)
+        !self.mode.thorough && self.sweeper.clock.now() >= self.part_begun.plus(PASS)
     }
 
     async fn worked(&self, doing: &'static str) {

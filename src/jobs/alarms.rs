@@ -10,6 +10,7 @@ use crate::db::{Database, DbError};
 use crate::domain::clock::Timestamp;
 use crate::domain::recording::reason;
 use crate::domain::view::Alarm;
+use crate::pipeline::faults::CANNOT_LIST_BUCKET;
 use crate::providers::sources::Sources;
 use crate::spool::Usage;
 
@@ -118,6 +119,14 @@ fn vendor_fault(fault: &Fault, now: Timestamp, alarms: &mut Vec<Alarm>) {
             source,
             "an archived original is not what it was when it was read back before its vendor's copy was to be deleted".to_owned(),
             "look at the store and its versions; the vendor's copy was not deleted",
+        )
+    } else if fault.code == CANNOT_LIST_BUCKET {
+        alarm(
+            CANNOT_LIST_BUCKET,
+            source,
+            "the bucket's key may not list it, so what no callback announces there stays unknown"
+                .to_owned(),
+            "allow the key cos:GetBucket beside cos:GetObject, or write list = false in the source's cos",
         )
     } else if now.since_ms(fault.since) >= FAILING_MS {
         alarm(

@@ -71,6 +71,19 @@ pub struct Report {
     pub forecast: Forecast,
 }
 
+impl Report {
+    /// Both lists of one window.
+    fn and(self, other: Self) -> Self {
+        Self {
+            walked: self.walked + other.walked,
+            went_on_from: self.went_on_from.or(other.went_on_from),
+            stored: self.stored + other.stored,
+            repeated: self.repeated + other.repeated,
+            ..other
+        }
+    }
+}
+
 /// One backfill of one source.
 pub struct Backfill<'a> {
     pub db: &'a Database,
@@ -88,8 +101,8 @@ impl Backfill<'_> {
 
     /// Walks the vendor's list of `window`.
     pub async fn list(&self, window: Window) -> Result<Report, BackfillError> {
-        let provider = &self.provider;
-        if !provider.capabilities().can_list {
+        let (provider, can) = (&self.provider, self.provider.capabilities());
+        if !can.lists() {
             let name = provider.name().to_owned();
             return Err(if self.can_take_ids() {
                 BackfillError::NotListed(name)
@@ -97,23 +110,50 @@ impl Backfill<'_> {
                 BackfillError::NoWay(name)
             });
         }
-        let plan = format!("list {} {}", window.from, window.to);
-        let mut report = self.begin(&plan).await?;
+        // The bucket goes last: what fails there costs nothing that the vendor lists.
+        let lists = [(can.can_list, "list"), (can.can_list_bucket, "bucket")];
+        let (mut ends, mut whole) = (Vec::new(), None::<Report>);
+        for (_, list) in lists.into_iter().filter(|(is_there, _)| *is_there) {
+            let plan = format!("{list} {} {}", window.from, window.to);
+            let mut report = self.begin(&plan).await?;
+            self.walk(list, window, &plan, &mut report, &mut ends)
+                .await?;
+            whole = Some(match whole {
+                Some(before) => before.and(report),
+                None => report,
+            });
+        }
+        self.forecast(ends, whole.unwrap_or_default()).await
+    }
+
+    /// One list of the window from its cursor to its end.
+    async fn walk(
+        &self,
+        list: &str,
+        window: Window,
+        plan: &str,
+        report: &mut Report,
+        ends: &mut Vec<Option<Timestamp>>,
+    ) -> Result<(), BackfillError> {
         let mut page = report.went_on_from.clone();
-        let mut ends = Vec::new();
+        let mut walked = 0;
         loop {
-            let asked = page.clone();
+            let asked = page.as_deref();
             let listed = self
-                .patiently(|now| provider.list(window, asked.as_deref(), now))
+                .patiently(|now| match list {
+                    "bucket" => self.provider.list_bucket(window, asked, now),
+                    _ => self.provider.list(window, asked, now),
+                })
                 .await;
             let listed = match listed {
                 // The page's token died while nobody worked: the window begins again, repeats do no harm.
-                Err(_) if page.is_some() && report.walked == 0 => {
+                Err(_) if page.is_some() && walked == 0 => {
                     page = None;
                     continue;
                 }
                 listed => listed?,
             };
+            walked += 1;
             report.walked += 1;
             for told in &listed.told {
                 ends.extend(self.ends_of(told));
@@ -121,25 +161,28 @@ impl Backfill<'_> {
             if self.dry_run {
                 report.stored += listed.told.len() as u64;
             } else {
-                self.store(listed.told, Door::Poll, &mut report).await?;
+                self.store(listed.told, Door::Poll, report).await?;
             }
             (self.progress)(report.walked, report.stored);
-            if listed.next.is_some() && listed.next == page || report.walked > u64::from(MOST_PAGES)
-            {
+            if listed.next.is_some() && listed.next == page || walked > MOST_PAGES {
                 return Err(BackfillError::Circle);
             }
             page = listed.next;
             let Some(next) = &page else {
                 break;
             };
-            self.remember(&plan, next).await?;
+            self.remember(plan, next).await?;
         }
-        self.end(&plan, ends, 1, report).await
+        if !self.dry_run {
+            let name = self.provider.name();
+            self.db.end_backfill(name, plan).await?;
+        }
+        Ok(())
     }
 
     fn can_take_ids(&self) -> bool {
         let probe = crate::domain::call::CallFacts::new("callvault-probe");
-        self.provider.capabilities().can_ask || !self.provider.expected(&probe).is_empty()
+        self.provider.capabilities().asks() || !self.provider.expected(&probe).is_empty()
     }
 
     /// What a file of ids will come to, without a question; and the plan's name, by its content.
@@ -150,7 +193,7 @@ impl Backfill<'_> {
     ) -> Result<(Forecast, String), BackfillError> {
         let mut ids = Ids::open(Hashed::new(file), self.provider.name())?;
         let mut ends = Vec::new();
-        let asks = self.provider.capabilities().can_ask;
+        let asks = self.provider.capabilities().asks();
         while let Some((_, row)) = ids.next_row()? {
             if let Ok(Some(row)) = row {
                 let ended = row.ended_at.or(row.started_at);
@@ -180,7 +223,7 @@ impl Backfill<'_> {
             Some(cursor) => cursor.parse().unwrap_or(0),
             None => 0,
         };
-        let asks = self.provider.capabilities().can_ask;
+        let can = self.provider.capabilities();
         let mut ids = Ids::open(file, self.provider.name())?;
         let mut batch: Vec<Told> = Vec::new();
         let mut last = from;
@@ -205,7 +248,7 @@ impl Backfill<'_> {
                 }
             };
             batch.push(wanted(&row));
-            if asks && !self.dry_run {
+            if can.asks() && !self.dry_run {
                 let call = AskedCall {
                     provider_call_id: row.provider_call_id.clone(),
                     aliases: Vec::new(),
@@ -213,10 +256,16 @@ impl Backfill<'_> {
                     ended_at: row.ended_at,
                     custom: row.custom.clone(),
                 };
-                batch.extend(self.patiently(|now| self.provider.ask(&call, now)).await?);
+                if can.can_ask {
+                    batch.extend(self.patiently(|now| self.provider.ask(&call, now)).await?);
+                }
+                if can.can_ask_bucket {
+                    let asked = self.patiently(|now| self.provider.ask_bucket(&call, now));
+                    batch.extend(asked.await?);
+                }
             }
             // A question that was answered is not asked again: what it brought is durable before the next.
-            if asks || batch.len() >= ROWS {
+            if can.asks() || batch.len() >= ROWS {
                 self.flush(plan, &mut batch, line, &mut report).await?;
             }
         }
@@ -268,20 +317,15 @@ impl Backfill<'_> {
         Ok(())
     }
 
-    async fn end(
+    async fn forecast(
         &self,
-        plan: &str,
         ends: Vec<Option<Timestamp>>,
-        questions_each: u64,
         mut report: Report,
     ) -> Result<Report, BackfillError> {
         let name = self.provider.name();
-        if !self.dry_run {
-            self.db.end_backfill(name, plan).await?;
-        }
         let waiting = self.db.count_to_fetch(name).await?;
         let now = self.clock.now();
-        report.forecast = forecast(ends, waiting, self.rate(), questions_each, now);
+        report.forecast = forecast(ends, waiting, self.rate(), 1, now);
         Ok(report)
     }
 

@@ -4,7 +4,7 @@
 //! from a backup of the database. [`complete`] does the same for a database that was restored from a
 //! backup: it adds what only the archive knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt as _;
 use serde::Serialize;
@@ -92,7 +92,14 @@ async fn walk(
     now: Timestamp,
     mut on_recording: impl FnMut(u64),
 ) -> Result<Report, RebuildError> {
-    let mut report = Report::default();
+    let mut walk = Walk {
+        db,
+        archive,
+        mode,
+        now,
+        report: Report::default(),
+        united: BTreeSet::new(),
+    };
     // Keys come in byte order, so a recording's objects stand together: one folder at a time.
     let mut folder = String::new();
     let mut held: BTreeMap<String, u64> = BTreeMap::new();
@@ -104,107 +111,169 @@ async fn walk(
         };
         if place != folder {
             let whole = std::mem::take(&mut held);
-            restore(db, archive, mode, &folder, whole, now, &mut report).await?;
-            on_recording(report.recordings);
+            walk.folder(&folder, whole).await?;
+            on_recording(walk.report.recordings);
             folder = place.to_owned();
         }
         held.insert(object.key.to_string(), object.bytes);
     }
-    restore(db, archive, mode, &folder, held, now, &mut report).await?;
-    Ok(report)
+    walk.folder(&folder, held).await?;
+    // Last, for the recordings that they went over into may lie behind them.
+    for (_, folder) in std::mem::take(&mut walk.united) {
+        let mut held = BTreeMap::new();
+        let mut objects = archive.list(&format!("{folder}/"));
+        while let Some(object) = objects.next().await {
+            let object = object?;
+            held.insert(object.key.to_string(), object.bytes);
+        }
+        walk.united_folder(&folder, &held).await?;
+    }
+    Ok(walk.report)
 }
 
-/// Writes the rows of one recording from its manifests, the highest sound one counting. `held` is its
-/// folder as listed, with sizes.
-async fn restore(
-    db: &Database,
-    archive: &dyn Archive,
+/// What one walk over the archive's list needs and finds.
+struct Walk<'a> {
+    db: &'a Database,
+    archive: &'a dyn Archive,
     mode: Mode,
-    folder: &str,
-    held: BTreeMap<String, u64>,
     now: Timestamp,
-    report: &mut Report,
-) -> Result<(), RebuildError> {
-    let mut is_known = false;
-    if mode == Mode::Missing {
-        let id = folder.rsplit('/').next().and_then(|id| id.parse().ok());
-        let Some(id) = id else {
+    report: Report,
+    /// Folders of recordings that went over into another one, in the order in which they did.
+    united: BTreeSet<(Timestamp, String)>,
+}
+
+impl Walk<'_> {
+    /// Writes the rows of one recording from its manifests, the highest sound one counting. `held` is its
+    /// folder as listed, with sizes.
+    async fn folder(
+        &mut self,
+        folder: &str,
+        held: BTreeMap<String, u64>,
+    ) -> Result<(), RebuildError> {
+        let (db, now) = (self.db, self.now);
+        let mut is_known = false;
+        if self.mode == Mode::Missing {
+            let id = folder.rsplit('/').next().and_then(|id| id.parse().ok());
+            let Some(id) = id else {
+                return Ok(());
+            };
+            if let Some(known) = db.verified_keys(id).await? {
+                is_known = true;
+                if held.keys().all(|key| known.contains(key)) {
+                    return Ok(());
+                }
+            }
+        }
+        let (newest, stored) = self.manifests(&held).await;
+        let Some(manifest) = newest else {
+            // A recording that the index knows is gone on with: its bytes go under the same key.
+            if self.mode == Mode::Missing && !is_known {
+                self.report.findings.push(Finding {
+                    code: "no_manifest",
+                    key: format!("{folder}/"),
+                    what: format!(
+                        "{} objects without a manifest: the process died while it archived, and nothing tells whose they are; the vendor is asked for the recording again",
+                        held.len()
+                    ),
+                });
+            }
             return Ok(());
         };
-        if let Some(known) = db.verified_keys(id).await? {
-            is_known = true;
-            if held.keys().all(|key| known.contains(key)) {
-                return Ok(());
-            }
+        if manifest.united_into.is_some() {
+            self.united.insert((manifest.written_at, folder.to_owned()));
+            return Ok(());
         }
-    }
-    let mut newest: Option<Manifest> = None;
-    let mut stored: Vec<StoredManifest> = Vec::new();
-    let manifests: BTreeMap<u32, ObjectKey> = held
-        .keys()
-        .filter_map(|key| Some((manifest_number(key)?, ObjectKey::stored(key.as_str()))))
-        .collect();
-    for (n, key) in manifests.into_iter().rev() {
-        report.manifests += 1;
-        let (manifest, proof) = match read(archive, &key).await {
-            Ok(read) => read,
-            Err(what) => {
-                report.findings.push(Finding {
-                    code: "manifest_unreadable",
-                    key: key.to_string(),
-                    what,
-                });
-                continue;
-            }
+        let written = match self.mode {
+            Mode::Empty => db
+                .insert_manifest(&manifest, &stored, &held, now)
+                .await
+                .map(|()| Adopted::New),
+            Mode::Missing => db.adopt_manifest(&manifest, &stored, &held, now).await,
         };
-        stored.push(StoredManifest {
-            n,
-            object_id: manifest.object_id,
-            written_at: manifest.written_at,
-            proof,
-        });
-        newest.get_or_insert(manifest);
+        self.note(&manifest, &held, written)
     }
-    let Some(manifest) = newest else {
-        // A recording that the index knows is gone on with: its bytes go under the same key.
-        if mode == Mode::Missing && !is_known {
-            report.findings.push(Finding {
-                code: "no_manifest",
-                key: format!("{folder}/"),
-                what: format!(
-                    "{} objects without a manifest: the process died while it archived, and nothing tells whose they are; the vendor is asked for the recording again",
-                    held.len()
-                ),
+
+    async fn united_folder(
+        &mut self,
+        folder: &str,
+        held: &BTreeMap<String, u64>,
+    ) -> Result<(), RebuildError> {
+        let (newest, stored) = self.manifests(held).await;
+        let Some(manifest) = newest else {
+            tracing::warn!(folder, "its manifests went away during the walk");
+            return Ok(());
+        };
+        let written = self
+            .db
+            .adopt_united(&manifest, &stored, held, self.now)
+            .await;
+        self.note(&manifest, held, written)
+    }
+
+    /// The sound manifests of a folder, and what the newest of them says.
+    async fn manifests(
+        &mut self,
+        held: &BTreeMap<String, u64>,
+    ) -> (Option<Manifest>, Vec<StoredManifest>) {
+        let mut newest: Option<Manifest> = None;
+        let mut stored: Vec<StoredManifest> = Vec::new();
+        let manifests: BTreeMap<u32, ObjectKey> = held
+            .keys()
+            .filter_map(|key| Some((manifest_number(key)?, ObjectKey::stored(key.as_str()))))
+            .collect();
+        for (n, key) in manifests.into_iter().rev() {
+            self.report.manifests += 1;
+            let (manifest, proof) = match read(self.archive, &key).await {
+                Ok(read) => read,
+                Err(what) => {
+                    self.report.findings.push(Finding {
+                        code: "manifest_unreadable",
+                        key: key.to_string(),
+                        what,
+                    });
+                    continue;
+                }
+            };
+            stored.push(StoredManifest {
+                n,
+                object_id: manifest.object_id,
+                written_at: manifest.written_at,
+                proof,
             });
+            newest.get_or_insert(manifest);
         }
-        return Ok(());
-    };
-    let written = match mode {
-        Mode::Empty => db
-            .insert_manifest(&manifest, &stored, &held, now)
-            .await
-            .map(|()| Adopted::New),
-        Mode::Missing => db.adopt_manifest(&manifest, &stored, &held, now).await,
-    };
-    match written {
-        Ok(Adopted::New) => report.recordings += 1,
-        Ok(Adopted::Completed) => report.completed += 1,
-        Ok(Adopted::Known) => {}
-        Ok(Adopted::Another(id)) => report.findings.push(Finding {
-            code: "known_as_another",
-            key: manifest.folder.clone(),
-            what: format!("recording {id} goes by the same names; these objects stay without rows"),
-        }),
-        Err(error) if error.is_unavailable() => return Err(error.into()),
-        // One recording that does not fit must not keep the others out of the index.
-        Err(error) => report.findings.push(Finding {
-            code: "not_restored",
-            key: manifest.folder.clone(),
-            what: error.to_string(),
-        }),
+        (newest, stored)
     }
-    report.findings.extend(missing(&manifest, &held));
-    Ok(())
+
+    fn note(
+        &mut self,
+        manifest: &Manifest,
+        held: &BTreeMap<String, u64>,
+        written: Result<Adopted, DbError>,
+    ) -> Result<(), RebuildError> {
+        let report = &mut self.report;
+        match written {
+            Ok(Adopted::New) => report.recordings += 1,
+            Ok(Adopted::Completed) => report.completed += 1,
+            Ok(Adopted::Known) => {}
+            Ok(Adopted::Another(id)) => report.findings.push(Finding {
+                code: "known_as_another",
+                key: manifest.folder.clone(),
+                what: format!(
+                    "recording {id} goes by the same names; these objects stay without rows"
+                ),
+            }),
+            Err(error) if error.is_unavailable() => return Err(error.into()),
+            // One recording that does not fit must not keep the others out of the index.
+            Err(error) => report.findings.push(Finding {
+                code: "not_restored",
+                key: manifest.folder.clone(),
+                what: error.to_string(),
+            }),
+        }
+        report.findings.extend(missing(manifest, held));
+        Ok(())
+    }
 }
 
 /// What the manifest names and the archive does not hold as it says. That something lies there with the

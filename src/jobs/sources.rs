@@ -59,7 +59,7 @@ fn view(provider: &dyn Provider, base: &str) -> SourceView {
         kind: provider.kind().to_owned(),
         hooks,
         queues: provider.queues(),
-        can_list: provider.capabilities().can_list,
+        can_list: provider.capabilities().lists(),
         provider_keeps_s: common.provider_keeps.map(|keeps| keeps.as_secs()),
         allow_hosts: common
             .allow_hosts

@@ -29,8 +29,8 @@ impl Faults {
         }
     }
 
-    /// How a call of the vendor's door ended; `doing` is one of `list`, `ask`, `draw`, `delete`. What cannot
-    /// be written down now is written with the next failure.
+    /// How a call of the vendor's door ended; `doing` is one of `list`, `ask`, `list_bucket`,
+    /// `ask_bucket`, `draw`, `delete`. What cannot be written down now is written with the next failure.
     pub async fn saw(&self, source: &str, doing: &'static str, failed: Option<&ProviderError>) {
         self.saw_code(source, doing, failed.map(code)).await;
     }
@@ -68,10 +68,13 @@ pub fn code(error: &ProviderError) -> &'static str {
     match error.kind {
         ProviderErrorKind::Throttled => reason::THROTTLED,
         ProviderErrorKind::CredentialsRefused => reason::CREDENTIALS_REFUSED,
+        ProviderErrorKind::CannotListBucket => CANNOT_LIST_BUCKET,
         ProviderErrorKind::Unreachable => reason::PROVIDER_UNREACHABLE,
         ProviderErrorKind::BadAnswer => BAD_ANSWER,
     }
 }
 
+/// The credentials are good, and may not list the customer's bucket.
+pub const CANNOT_LIST_BUCKET: &str = "cannot_list_bucket";
 /// An answer came and made no sense.
 pub const BAD_ANSWER: &str = "bad_answer";

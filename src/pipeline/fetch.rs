@@ -96,7 +96,7 @@ pub async fn fetch_at_most(
                 resume = None;
                 continue;
             }
-            status => return Err(bad_status(provider, row, &response, status, now)),
+            _ => return Err(bad_status(provider, row, address, &response, now)),
         }
         let expected_end = expected_end(&response, address, scratch.written());
         match pour(response, &mut scratch).await {
@@ -218,10 +218,11 @@ fn expected_end(response: &Response, address: &Address, already: u64) -> Option<
 fn bad_status(
     provider: &dyn Provider,
     row: &RecordingRow,
+    address: &Address,
     response: &Response,
-    status: u16,
     now: Timestamp,
 ) -> Verdict {
+    let status = response.status;
     let renewable = row.link_renewable;
     tracing::info!(recording = %row.recording_id, status, "address answered without a recording");
     match status {
@@ -230,7 +231,15 @@ fn bad_status(
         }
         429 => Verdict::later(reason::THROTTLED),
         // An address that was given before its file is there (Alibaba page, checklist 6).
-        404 if renewable && is_early(provider, row, now) => Verdict::later(reason::NOT_READY),
+        404 if renewable && is_early(provider, row, now) => {
+            let held = row.link.as_ref();
+            let is_held = held.is_some_and(|link| link.url == address.url);
+            Verdict::later(match is_held {
+                true => reason::LINK_NOT_READY,
+                // The vendor's own: next time the one that we hold.
+                false => reason::NOT_READY,
+            })
+        }
         401 | 403 | 404 | 410 if renewable => Verdict::later(reason::LINK_EXPIRED),
         401 | 403 | 404 | 410 if row.clocks.is_over(false, now) => Verdict::Gone {
             reason: reason::GONE,

@@ -127,7 +127,7 @@ pub fn expected(
         return Vec::new();
     }
     let mut expected = provider.expected(call);
-    if expected.is_empty() && provider.capabilities().can_ask {
+    if expected.is_empty() && provider.capabilities().asks() {
         expected.push(Announced {
             provider_call_id: call.provider_call_id.clone(),
             aliases: vec![placeholder(&call.provider_call_id)],

@@ -18,6 +18,7 @@ use super::put::{Content, MOST_NUMBERS, next_number, put_derived, tidy_planned};
 pub async fn write_manifest(
     tools: &Tools,
     lease: &Lease,
+    united_into: Option<Uuid>,
     now: Timestamp,
 ) -> Result<ArchiveProof, Verdict> {
     // Fresh from the rows: the manifest tells what the index holds, not what this worker remembers.
@@ -37,12 +38,12 @@ pub async fn write_manifest(
     for n in next..next + MOST_NUMBERS {
         // The number stands in the content, so each try is made anew.
         let object_id = new_id(now);
-        let bytes = manifest_of(&loaded, n, object_id, now)
-            .to_bytes()
-            .map_err(|error| Verdict::Quarantine {
-                reason: reason::ARCHIVE_CONFLICT,
-                detail: format!("cannot write the manifest: {error}"),
-            })?;
+        let mut manifest = manifest_of(&loaded, n, object_id, now);
+        manifest.united_into = united_into;
+        let bytes = manifest.to_bytes().map_err(|error| Verdict::Quarantine {
+            reason: reason::ARCHIVE_CONFLICT,
+            detail: format!("cannot write the manifest: {error}"),
+        })?;
         let fingerprint = Fingerprint::of(&bytes);
         let object = NewObject {
             object_id: Some(object_id),
@@ -87,6 +88,7 @@ pub fn manifest_of(loaded: &Loaded, n: u32, object_id: Uuid, written_at: Timesta
             arrived_at: row.call_arrived_at,
         },
         legs,
+        united_into: None,
         recording: ManifestRecording {
             recording_id: row.recording_id,
             provider_recording_id: row.provider_recording_id.clone(),
@@ -101,7 +103,7 @@ pub fn manifest_of(loaded: &Loaded, n: u32, object_id: Uuid, written_at: Timesta
         objects: loaded
             .objects
             .iter()
-            .filter(|object| object.role != Role::Manifest)
+            .filter(|object| !matches!(object.role, Role::Manifest | Role::Duplicate))
             .map(|object| ManifestObject {
                 object_id: object.object_id,
                 role: object.role,
@@ -134,7 +136,7 @@ pub async fn index(
     notes: &[String],
     now: Timestamp,
 ) -> Result<(), Verdict> {
-    let manifest = write_manifest(tools, lease, now).await?;
+    let manifest = write_manifest(tools, lease, None, now).await?;
     fail::fail_point!("index.before_publish");
     tools
         .db

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::db::doubles::Pair;
 use crate::db::recordings::{Lease, Leased, RecordingRow, Settle};
 use crate::domain::clock::Timestamp;
 use crate::domain::pieces::Pieces;
@@ -264,7 +265,8 @@ async fn derive(tools: &Tools, lease: &Lease, scratch: Option<Scratch>) -> Resul
     let row = &loaded.row;
     stage(row, "transcode");
     match derive_steps(tools, lease, scratch).await {
-        Ok(settle) => {
+        Ok(None) => Ok(()),
+        Ok(Some(settle)) => {
             tools.db.settle(lease, settle, tools.clock.now()).await?;
             Ok(())
         }
@@ -303,17 +305,21 @@ async fn derive(tools: &Tools, lease: &Lease, scratch: Option<Scratch>) -> Resul
     }
 }
 
+/// `None` when the recording went over into another one, and with it row and lease.
 async fn derive_steps(
     tools: &Tools,
     lease: &Lease,
     scratch: Option<Scratch>,
-) -> Result<Settle, Verdict> {
+) -> Result<Option<Settle>, Verdict> {
     let loaded = tools.db.load(lease.recording_id).await?;
     put::tidy_planned(tools, lease, &loaded.objects, tools.clock.now()).await?;
+    if loaded.row.same_as.is_some() && unite(tools, lease).await? {
+        return Ok(None);
+    }
     let loaded = tools.db.load(lease.recording_id).await?;
     let row = &loaded.row;
     if !row.access_due && !row.manifest_due {
-        return Ok(Settle::Done);
+        return Ok(Some(Settle::Done));
     }
     let mut settle = Settle::Done;
     if row.access_due {
@@ -332,10 +338,29 @@ async fn derive_steps(
     }
     // One moment for all of it: the manifest itself tells when it was written and read back.
     let now = tools.clock.now();
-    let proof = index::write_manifest(tools, lease, now).await?;
+    let proof = index::write_manifest(tools, lease, None, now).await?;
     tools.db.mark_verified(lease, &proof, None, now).await?;
     fail::fail_point!("transcode.before_settle");
-    Ok(settle)
+    Ok(Some(settle))
+}
+
+/// Two archived recordings that a later notice called one become one: the leased one goes over into the
+/// older. `true` when it did, and row and lease are gone; otherwise it goes on by itself for now.
+///
+/// The archive is told first: from then on a rebuild unites them, and so does the next holder of the lease
+/// if this one dies in between.
+async fn unite(tools: &Tools, lease: &Lease) -> Result<bool, Verdict> {
+    let now = tools.clock.now();
+    let Pair::Same(into) = tools.db.judge_pair(lease, now).await? else {
+        return Ok(false);
+    };
+    let proof = index::write_manifest(tools, lease, Some(into), now).await?;
+    tools.db.mark_verified(lease, &proof, None, now).await?;
+    let united = tools.db.unite(lease, into, tools.clock.now()).await?;
+    if united {
+        tracing::info!(recording = %lease.recording_id, %into, "united with the recording that it turned out to be");
+    }
+    Ok(united)
 }
 
 fn with_note(notes: &[String], code: &str) -> Vec<String> {

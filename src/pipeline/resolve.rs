@@ -50,14 +50,14 @@ pub async fn resolve(
 
 /// The address we hold was refused at the last try, and another one can be asked for. While the file may
 /// not be there yet, address and vendor are tried in turn: the address may begin to work, or the vendor
-/// may know by now that the file is gone.
+/// may know by now that the file is gone. Whose turn it is, the reason says: `not_ready` is the vendor's word,
+/// `link_not_ready` the address's.
 fn was_refused(row: &RecordingRow) -> bool {
     row.link_renewable
-        && match row.reason.as_deref() {
-            Some(reason::LINK_EXPIRED) => true,
-            Some(reason::NOT_READY) => (row.failures + row.not_ready_tries) % 2 == 1,
-            _ => false,
-        }
+        && matches!(
+            row.reason.as_deref(),
+            Some(reason::LINK_EXPIRED | reason::LINK_NOT_READY)
+        )
 }
 
 /// Nobody talked and the file does not come within the vendor's `ready_deadline`: it was never made.
@@ -94,7 +94,9 @@ fn refused(error: &ProviderError) -> Verdict {
     tracing::warn!(source = error.source_name, %error, "provider did not say where");
     let reason = match error.kind {
         ProviderErrorKind::Throttled => reason::THROTTLED,
-        ProviderErrorKind::CredentialsRefused => reason::CREDENTIALS_REFUSED,
+        ProviderErrorKind::CredentialsRefused | ProviderErrorKind::CannotListBucket => {
+            reason::CREDENTIALS_REFUSED
+        }
         ProviderErrorKind::Unreachable | ProviderErrorKind::BadAnswer => {
             reason::PROVIDER_UNREACHABLE
         }

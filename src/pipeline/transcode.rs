@@ -328,7 +328,14 @@ fn all_notes(loaded: &Loaded, report: &TranscodeReport) -> Vec<String> {
         .notes
         .iter()
         .filter(|code| {
-            [note::SHORT, note::FETCHED_PLAIN_HTTP, note::ENCRYPTED].contains(&code.as_str())
+            [
+                note::SHORT,
+                note::FETCHED_PLAIN_HTTP,
+                note::ENCRYPTED,
+                note::OTHER_BYTES,
+                note::CHANGED_AT_VENDOR,
+            ]
+            .contains(&code.as_str())
         })
         .cloned()
         .collect();

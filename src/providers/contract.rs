@@ -123,6 +123,10 @@ pub struct Capabilities {
     pub can_list: bool,
     /// The vendor can be asked for the recordings of one call (`ask`).
     pub can_ask: bool,
+    /// A bucket of the customer's, into which the vendor writes, can be listed (`list_bucket`).
+    pub can_list_bucket: bool,
+    /// That bucket can be asked for the recordings of one call (`ask_bucket`).
+    pub can_ask_bucket: bool,
     /// The vendor's copy can be deleted (`delete`), where the source's settings want it.
     pub can_delete: bool,
     /// A dead address can be asked for again; where it depends on the recording, `Announced` says so.
@@ -133,6 +137,18 @@ pub struct Capabilities {
     pub token_required: bool,
     /// `cdr/1` messages about this source's calls are its own words (`read` takes them).
     pub speaks_cdr: bool,
+}
+
+impl Capabilities {
+    /// Something lists what exists, the vendor or a bucket.
+    pub const fn lists(self) -> bool {
+        self.can_list || self.can_list_bucket
+    }
+
+    /// Something can be asked for the recordings of one call, the vendor or a bucket.
+    pub const fn asks(self) -> bool {
+        self.can_ask || self.can_ask_bucket
+    }
 }
 
 /// A stretch of time that is listed: from inclusive, to exclusive. Of what (the call's end, the file's
@@ -260,7 +276,8 @@ pub enum Located {
     NotReady {
         code: Option<String>,
     },
-    /// The vendor says that it is gone for good.
+    /// The vendor says that it is gone for good. Where it says the same of what is not made yet, the adapter
+    /// waits out its own time for that first, because this is believed at once.
     Gone {
         code: Option<String>,
     },
@@ -287,6 +304,8 @@ pub struct WaitingPlan {
 pub enum ProviderErrorKind {
     Throttled,
     CredentialsRefused,
+    /// The credentials are good, and may not list the customer's bucket.
+    CannotListBucket,
     Unreachable,
     /// An answer came and made no sense.
     BadAnswer,
@@ -395,6 +414,28 @@ pub trait Provider: Send + Sync + fmt::Debug {
 
     /// What the vendor knows of one call's recordings. Only where `can_ask`; empty: nothing (yet).
     async fn ask(&self, _call: &AskedCall, _now: Timestamp) -> Result<Vec<Told>, ProviderError> {
+        Ok(Vec::new())
+    }
+
+    /// One page of the customer's bucket, of which only what was written within the window is told. Only
+    /// where `can_list_bucket`. Unlike `list` the whole bucket is gone through whatever the window: it has no
+    /// list by time. `page` is the page before's `next`; it may be weeks old, and each `next` lies behind it,
+    /// so that the pages end.
+    async fn list_bucket(
+        &self,
+        _written: Window,
+        _page: Option<&str>,
+        _now: Timestamp,
+    ) -> Result<ListPage, ProviderError> {
+        Ok(ListPage::default())
+    }
+
+    /// What lies in the customer's bucket of one call. Only where `can_ask_bucket`; empty: nothing (yet).
+    async fn ask_bucket(
+        &self,
+        _call: &AskedCall,
+        _now: Timestamp,
+    ) -> Result<Vec<Told>, ProviderError> {
         Ok(Vec::new())
     }
 

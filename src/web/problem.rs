@@ -8,6 +8,8 @@ use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 use serde_json::json;
 
+use crate::domain::rights::Role;
+
 /// Waits that a 503 asks for.
 const COME_BACK: Duration = Duration::from_secs(5);
 
@@ -101,6 +103,58 @@ impl ApiError {
         error.with(
             header::WWW_AUTHENTICATE,
             "Basic realm=\"callvault\", charset=\"UTF-8\"",
+        )
+    }
+
+    pub const PASSWORD_CHANGE_REQUIRED: &'static str = "password_change_required";
+
+    /// There are accounts, and the request shows neither a session nor a good token.
+    pub fn sign_in_required() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "token_required",
+            "sign in at /sign-in, or send a token that `callvault account token add` made as a bearer token",
+        )
+        .with(header::WWW_AUTHENTICATE, "Bearer")
+    }
+
+    /// The password was made by somebody else.
+    pub fn password_change_required() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            Self::PASSWORD_CHANGE_REQUIRED,
+            "change your password at /account first",
+        )
+    }
+
+    /// Without the word of our forms: another site's, or one from before signing in.
+    pub fn stale_form() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "stale_form",
+            "this form is not from your present session; open its page again and send it from there",
+        )
+    }
+
+    pub fn rate_limited(wait: Duration) -> Self {
+        let wait_s = wait.as_secs() + 1;
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "rate_limited",
+            format!("too many requests; the next is welcome in {wait_s} s"),
+        )
+        .with(header::RETRY_AFTER, &wait_s.to_string())
+    }
+
+    /// Signed in, and the role or scope does not go that far. Never says whether the thing exists.
+    pub fn not_allowed(role: Role) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "not_allowed",
+            format!(
+                "this is not open to you (role {}); an administrator gives out roles and scopes",
+                role.as_str()
+            ),
         )
     }
 

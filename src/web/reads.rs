@@ -23,8 +23,10 @@ use crate::db::{DbError, DbErrorKind};
 use crate::domain::digest::Sha256;
 use crate::domain::ids::new_id;
 use crate::domain::keys::ObjectKey;
+use crate::domain::masking;
 use crate::domain::reading::mask_addresses;
 use crate::domain::recording::{Role, State};
+use crate::domain::rights::Right;
 use crate::domain::view::{
     DeskNote, Marker, OperationsView, RecordingView, SavedSearch, ShowView, StatusView, TagView,
 };
@@ -72,17 +74,45 @@ impl<'a> Reads<'a> {
     }
 
     pub async fn search(&self, asked: ListQuery) -> Result<Page, ApiError> {
+        self.reader.needs(Right::Search)?;
         let limit = asked.limit.unwrap_or(USUAL);
         let after = asked.after.clone();
-        let query = query_of(asked);
+        let query = self.query(asked);
         let detail = told(
             &query,
             serde_json::json!({ "limit": limit, "after": after }),
         );
         self.audit("search", &query.text, detail).await?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        self.ask(self.state.db.search(&query, after.as_deref(), limit))
-            .await
+        let found = self.state.db.search(&query, after.as_deref(), limit);
+        let mut page = self.ask(found).await?;
+        if self.reader.masks_numbers {
+            page.items.iter_mut().for_each(masking::recording);
+        }
+        Ok(page)
+    }
+
+    /// The question as the database takes it.
+    fn query(&self, asked: ListQuery) -> Query {
+        Query {
+            text: asked.q.unwrap_or_default(),
+            source: asked.source,
+            from: asked.from,
+            to: asked.to,
+            number: asked.number,
+            party: asked.party,
+            direction: asked.direction,
+            state: asked.state.map(|wanted| match wanted {
+                Wanted::State(state) => state.as_str().to_owned(),
+                Wanted::NoRecording => "none".to_owned(),
+            }),
+            min_duration_ms: asked.min_duration_ms,
+            max_duration_ms: asked.max_duration_ms,
+            note: asked.note,
+            tag: asked.tag,
+            scope: self.reader.scope.clone(),
+            masked: self.reader.masks_numbers,
+        }
     }
 
     /// All lines of a search, page by page as they are taken: one audit row stands for the whole.
@@ -94,18 +124,23 @@ impl<'a> Reads<'a> {
         format: &str,
     ) -> Result<impl Stream<Item = Result<Vec<RecordingView>, ApiError>> + Send + use<>, ApiError>
     {
+        self.reader.needs(Right::Download)?;
         let after = asked.after.clone();
-        let query = query_of(asked);
+        let masks = self.reader.masks_numbers;
+        let query = self.query(asked);
         let detail = told(&query, serde_json::json!({ "format": format }));
         self.audit("export", &query.text, detail).await?;
         let state = self.state.clone();
         let begin = Some((state, query, after));
-        Ok(futures::stream::try_unfold(begin, async |at| {
+        Ok(futures::stream::try_unfold(begin, async move |at| {
             let Some((state, query, after)) = at else {
                 return Ok(None);
             };
             let asked = state.db.search(&query, after.as_deref(), EXPORT_LINES);
-            let page = ask(&state, asked).await?;
+            let mut page = ask(&state, asked).await?;
+            if masks {
+                page.items.iter_mut().for_each(masking::recording);
+            }
             let next = page.next.map(|next| (state, query, Some(next)));
             Ok(Some((page.items, next)))
         }))
@@ -130,43 +165,47 @@ impl<'a> Reads<'a> {
     }
 
     pub async fn markers(&self, recording_id: Uuid) -> Result<Vec<Marker>, ApiError> {
+        self.reader.needs(Right::Search)?;
         self.audit(
             "show",
             &recording_id.to_string(),
             serde_json::json!({ "part": "markers" }),
         )
         .await?;
-        self.must_exist(self.state.db.has_recording(recording_id), "recording")
-            .await?;
+        self.must_see_recording(recording_id).await?;
         self.ask(self.state.db.markers(recording_id)).await
     }
 
     pub async fn notes(&self, call_id: Uuid) -> Result<Vec<DeskNote>, ApiError> {
+        self.reader.needs(Right::Search)?;
         self.audit(
             "show",
             &call_id.to_string(),
             serde_json::json!({ "part": "notes" }),
         )
         .await?;
-        self.must_exist(self.state.db.has_call(call_id), "call")
-            .await?;
+        self.must_see_call(call_id).await?;
         self.ask(self.state.db.call_notes(call_id)).await
     }
 
     pub async fn call_tags(&self, call_id: Uuid) -> Result<Vec<String>, ApiError> {
+        self.reader.needs(Right::Search)?;
         self.audit(
             "show",
             &call_id.to_string(),
             serde_json::json!({ "part": "tags" }),
         )
         .await?;
-        self.must_exist(self.state.db.has_call(call_id), "call")
-            .await?;
+        self.must_see_call(call_id).await?;
         self.ask(self.state.db.call_tags(call_id)).await
     }
 
-    /// All tags; they name no call.
+    /// All tags. They are of the whole house, so a reader with a narrower scope gets none.
     pub async fn tags(&self) -> Result<Vec<TagView>, ApiError> {
+        self.reader.needs(Right::Search)?;
+        if !self.reader.scope.is_all() {
+            return Ok(Vec::new());
+        }
         self.ask(self.state.db.tags()).await
     }
 
@@ -179,12 +218,14 @@ impl<'a> Reads<'a> {
 
     /// The reader's own.
     pub async fn saved_searches(&self) -> Result<Vec<SavedSearch>, ApiError> {
+        self.reader.needs(Right::Search)?;
         self.ask(self.state.db.saved_searches(&self.reader.actor))
             .await
     }
 
     /// Numbers of the house, and the recordings that need a person: those are shown, so they are in the trail.
     pub async fn operations(&self) -> Result<OperationsView, ApiError> {
+        self.reader.needs(Right::Watch)?;
         self.audit("show", "operations", Value::Null).await?;
         let db = &self.state.db;
         let now = self.state.clock.now();
@@ -194,7 +235,7 @@ impl<'a> Reads<'a> {
             ("storage", parts.storage),
             ("spool", parts.spool),
         ];
-        Ok(OperationsView {
+        let mut view = OperationsView {
             status: status(self.state).await?,
             parts: parts
                 .into_iter()
@@ -205,7 +246,28 @@ impl<'a> Reads<'a> {
             wait_reasons: self.ask(db.wait_reasons()).await?,
             quarantined: self.ask(db.put_aside(LISTED)).await?,
             nearest_loss: self.ask(db.nearest_loss(LISTED)).await?,
-        })
+        };
+        if self.reader.masks_numbers {
+            view.quarantined.iter_mut().for_each(masking::recording);
+            view.nearest_loss.iter_mut().for_each(masking::recording);
+        }
+        Ok(view)
+    }
+
+    /// What lies outside the reader's scope looks missing.
+    pub(super) async fn must_see_call(&self, call_id: Uuid) -> Result<(), ApiError> {
+        let db = &self.state.db;
+        self.must_exist(db.has_call(call_id), "call").await?;
+        self.must_exist(db.in_scope(call_id, &self.reader.scope), "call")
+            .await
+    }
+
+    pub(super) async fn must_see_recording(&self, recording_id: Uuid) -> Result<(), ApiError> {
+        let db = &self.state.db;
+        let call = self.ask(db.call_of_recording(recording_id)).await?;
+        let call = call.ok_or_else(|| ApiError::not_found("recording"))?;
+        self.must_exist(db.in_scope(call, &self.reader.scope), "recording")
+            .await
     }
 
     pub(super) async fn must_exist(
@@ -222,12 +284,14 @@ impl<'a> Reads<'a> {
 
     /// A call with all its recordings, by the id of the call or of one of them.
     pub async fn show(&self, id: Uuid) -> Result<ShowView, ApiError> {
+        self.reader.needs(Right::Search)?;
         self.audit("show", &id.to_string(), Value::Null).await?;
         self.shown(id).await
     }
 
     /// The call that a source announces under this id, else its newest one that carries it.
     pub async fn call_by(&self, source: &str, id: &str) -> Result<ShowView, ApiError> {
+        self.reader.needs(Right::Search)?;
         let detail = serde_json::json!({ "source": source });
         self.audit("show", id, detail).await?;
         if let Some(call_id) = self.ask(self.state.db.find_call(source, id)).await? {
@@ -237,7 +301,11 @@ impl<'a> Reads<'a> {
         // Our ids rise with time.
         targets.sort_by_key(|target| std::cmp::Reverse(id_of(target)));
         for target in &targets {
-            let shown = self.shown(id_of(target)).await?;
+            // What may not be seen is passed over like what is not there.
+            let shown = match self.shown(id_of(target)).await {
+                Err(error) if error.status() == http::StatusCode::NOT_FOUND => continue,
+                shown => shown?,
+            };
             // Our own ids have addresses of their own.
             let is_foreign = id != id_of(target).to_string();
             if shown.call.source == source && is_foreign {
@@ -249,15 +317,20 @@ impl<'a> Reads<'a> {
 
     /// The object that counts for a role.
     pub async fn object(&self, recording_id: Uuid, role: Role) -> Result<Found, ApiError> {
+        self.reader.needs(match role {
+            Role::Access | Role::Waveform => Right::Play,
+            Role::Original | Role::Manifest | Role::Duplicate => Right::Download,
+        })?;
         let action = match role {
             Role::Access | Role::Original => "play",
-            Role::Waveform | Role::Manifest => "get",
+            Role::Waveform | Role::Manifest | Role::Duplicate => "get",
         };
         let detail = serde_json::json!({ "role": role.as_str() });
         self.audit(action, &recording_id.to_string(), detail)
             .await?;
         let db = &self.state.db;
         let shown = self.ask(db.show_recording(recording_id)).await?;
+        let shown = self.seen(shown).await?;
         let recording = shown
             .and_then(|shown| shown.recordings.into_iter().next())
             .ok_or_else(|| ApiError::not_found("recording"))?
@@ -287,9 +360,28 @@ impl<'a> Reads<'a> {
         {
             shown = self.ask(db.show_call(of_recording.call.call_id)).await?;
         }
+        let shown = self.seen(shown).await?;
         let mut shown = shown.ok_or_else(|| ApiError::not_found("call or recording"))?;
         mask_addresses(&mut shown.call.custom);
+        if self.reader.masks_numbers {
+            masking::show(&mut shown);
+        }
         Ok(shown)
+    }
+
+    /// What lies outside the reader's scope is not there.
+    async fn seen(&self, shown: Option<ShowView>) -> Result<Option<ShowView>, ApiError> {
+        let Some(shown) = shown else {
+            return Ok(None);
+        };
+        let (call, scope) = (shown.call.call_id, &self.reader.scope);
+        let is_in = self.ask(self.state.db.in_scope(call, scope)).await?;
+        Ok(is_in.then_some(shown))
+    }
+
+    /// A row for what changes or shows something else than calls; written before it is done.
+    pub async fn note(&self, action: &str, subject: &str) -> Result<(), ApiError> {
+        self.audit(action, subject, Value::Null).await
     }
 
     pub(super) async fn audit(
@@ -367,7 +459,8 @@ pub async fn numbers(state: &WebState) -> Result<Numbers, ApiError> {
     Ok(numbers)
 }
 
-async fn ask<T>(
+/// A question to the database, in time; its failures as answers.
+pub async fn ask<T>(
     state: &WebState,
     asked: impl Future<Output = Result<T, DbError>>,
 ) -> Result<T, ApiError> {
@@ -390,27 +483,6 @@ async fn ask<T>(
             tracing::error!(id, %error, "an unexpected failure of the database");
             Err(ApiError::internal(&id))
         }
-    }
-}
-
-/// The question as the database takes it.
-fn query_of(asked: ListQuery) -> Query {
-    Query {
-        text: asked.q.unwrap_or_default(),
-        source: asked.source,
-        from: asked.from,
-        to: asked.to,
-        number: asked.number,
-        party: asked.party,
-        direction: asked.direction,
-        state: asked.state.map(|wanted| match wanted {
-            Wanted::State(state) => state.as_str().to_owned(),
-            Wanted::NoRecording => "none".to_owned(),
-        }),
-        min_duration_ms: asked.min_duration_ms,
-        max_duration_ms: asked.max_duration_ms,
-        note: asked.note,
-        tag: asked.tag,
     }
 }
 

@@ -4,16 +4,87 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{any, delete, get, post, put};
+use axum::routing::{MethodRouter, any, delete, get, post, put};
 use tokio::time::Instant;
 
+use super::access::{admin, sign_in};
 use super::problem::ApiError;
 use super::state::WebState;
 use super::{access, api, headers, health, hooks, pages};
 
+/// A router that knows which routes it has, so that a test can hold each of them against every role.
+#[derive(Default)]
+struct Table {
+    router: Router<WebState>,
+    patterns: Vec<&'static str>,
+}
+
+impl Table {
+    fn route(mut self, pattern: &'static str, methods: MethodRouter<WebState>) -> Self {
+        self.router = self.router.route(pattern, methods);
+        self.patterns.push(pattern);
+        self
+    }
+}
+
+/// The patterns of all routes of the first listener, and whether the door stands in front of them.
+pub fn patterns() -> Vec<(&'static str, bool)> {
+    let guarded = readers().patterns.into_iter().map(|route| (route, true));
+    let open = open().patterns.into_iter().map(|route| (route, false));
+    guarded.chain(open).collect()
+}
+
 /// What the first listener serves.
 pub fn whole(state: WebState) -> Router {
-    let api = Router::new()
+    let readers = readers()
+        .router
+        .route_layer(from_fn_with_state(state.clone(), access::readers_only));
+    finish(readers.merge(open().router), state)
+}
+
+/// What `hooks_listen` serves: nothing that reads.
+pub fn hooks_only(state: WebState) -> Router {
+    finish(hooks_routes().router, state)
+}
+
+/// Behind the door: for people, and for `/metrics`.
+fn pages_routes() -> Table {
+    Table::default()
+        .route("/", get(pages::list::show))
+        .route("/recordings/{id}", get(pages::recording::show))
+        .route("/operations", get(pages::operations::show))
+        .route("/do/{what}", post(pages::act::act))
+        .route("/metrics", get(health::metrics))
+        .route("/account", get(access::account::show))
+        .route("/account/password", post(access::account::change_password))
+        .route("/account/language", post(access::account::change_language))
+        .route("/account/sessions", post(access::account::end_session))
+        .route("/sign-out", post(access::account::sign_out))
+        .route("/audit", get(admin::trail::show))
+        .route("/audit/verify", post(admin::trail::verify))
+        .route("/audit/export", get(admin::trail::export))
+        .route(
+            "/admin/accounts",
+            get(admin::accounts::show).post(admin::accounts::add),
+        )
+        .route("/admin/accounts/link", post(admin::accounts::give_link))
+        .route("/admin/accounts/disable", post(admin::accounts::disable))
+        .route("/admin/accounts/enable", post(admin::accounts::enable))
+        .route(
+            "/admin/tokens",
+            get(admin::tokens::show).post(admin::tokens::add),
+        )
+        .route("/admin/tokens/revoke", post(admin::tokens::revoke))
+        .route(
+            "/admin/sources",
+            get(admin::sources::show).post(admin::sources::test),
+        )
+        .route("/admin/configuration", get(admin::configuration::show))
+}
+
+/// Behind the door: for programs.
+fn api_routes() -> Table {
+    Table::default()
         .route("/api/v1/recordings", get(api::recordings::list))
         .route("/api/v1/recordings.csv", get(api::export::csv))
         .route("/api/v1/recordings.ndjson", get(api::export::ndjson))
@@ -48,28 +119,31 @@ pub fn whole(state: WebState) -> Router {
         .route("/api/v1/status", get(api::status::show))
         .route("/api/v1/operations", get(api::operations::show))
         .route("/api/v1/openapi.json", get(api::openapi::show))
-        .route_layer(from_fn(api::etag::of_json));
-    let pages = Router::new()
-        .route("/", get(pages::list::show))
-        .route("/recordings/{id}", get(pages::recording::show))
-        .route("/operations", get(pages::operations::show))
-        .route("/do/{what}", post(pages::act::act))
+}
+
+/// All that stands behind the door.
+fn readers() -> Table {
+    let (mut all, programs) = (pages_routes(), api_routes());
+    all.patterns.extend(programs.patterns);
+    let validated = programs.router.route_layer(from_fn(api::etag::of_json));
+    all.router = all.router.merge(validated);
+    all
+}
+
+/// For everybody. Style and icon are in every copy of the program anyway, and the sign-in page needs them.
+fn open() -> Table {
+    hooks_routes()
+        .route("/readyz", get(health::ready))
         .route("/ui/{version}/{file}", get(pages::assets::show))
-        .route("/metrics", get(health::metrics));
-    let readers = pages
-        .merge(api)
-        .route_layer(from_fn_with_state(state.clone(), access::readers_only));
-    let open = hooks_routes().route("/readyz", get(health::ready));
-    finish(readers.merge(open), state)
+        .route("/sign-in", get(sign_in::show).post(sign_in::enter))
+        .route(
+            "/sign-in/link",
+            get(sign_in::show_link).post(sign_in::enter_by_link),
+        )
 }
 
-/// What `hooks_listen` serves: nothing that reads.
-pub fn hooks_only(state: WebState) -> Router {
-    finish(hooks_routes(), state)
-}
-
-fn hooks_routes() -> Router<WebState> {
-    Router::new()
+fn hooks_routes() -> Table {
+    Table::default()
         .route("/hooks/{source}", any(hooks::receive))
         .route("/hooks/{source}/{x}", any(hooks::receive))
         .route("/hooks/{source}/{x}/{y}", any(hooks::receive))

@@ -33,6 +33,12 @@ pub struct Settings {
     /// A line above every page; the demo sets it so that nobody takes its calls for real ones.
     #[serde(skip)]
     pub banner: Option<String>,
+    /// What file and environment said, without secrets: for administrators to see.
+    #[serde(skip)]
+    pub in_force: String,
+    /// The section `[access]`.
+    #[serde(skip)]
+    pub access: super::access::settings::Settings,
 }
 
 impl Default for Settings {
@@ -46,6 +52,8 @@ impl Default for Settings {
             trusted_proxies: Vec::new(),
             time_zone: Tz::UTC,
             banner: None,
+            in_force: String::new(),
+            access: super::access::settings::Settings::default(),
         }
     }
 }

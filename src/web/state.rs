@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::access::ApiToken;
+use super::access::{ApiToken, Doorkeeper};
 use super::health::Readiness;
 use super::metrics::Metrics;
 use super::reads::Scrape;
@@ -27,6 +27,7 @@ pub struct WebState {
     pub settings: Arc<Settings>,
     /// Taken out of the settings: the one place where readers' token is looked up.
     pub api_token: ApiToken,
+    pub doorkeeper: Arc<Doorkeeper>,
     pub metrics: Arc<Metrics>,
     pub(super) readiness: Arc<Readiness>,
     pub(super) scrape: Arc<Scrape>,
@@ -43,6 +44,7 @@ impl WebState {
         mut settings: Settings,
     ) -> Self {
         let api_token = ApiToken::new(settings.api_token.take());
+        let doorkeeper = Arc::new(Doorkeeper::new(&settings.access));
         Self {
             db,
             archive,
@@ -52,6 +54,7 @@ impl WebState {
             spool,
             settings: Arc::new(settings),
             api_token,
+            doorkeeper,
             metrics: Arc::default(),
             readiness: Arc::default(),
             scrape: Arc::default(),

@@ -8,6 +8,7 @@ use super::problem::ApiError;
 use super::reads::Reads;
 use super::state::WebState;
 use crate::db::desk::{MOST_CHARACTERS, MOST_TAG};
+use crate::domain::rights::Right;
 use crate::domain::view::{DeskNote, Marker, SavedSearch};
 
 /// What somebody may want to change.
@@ -24,8 +25,13 @@ pub enum Change {
 }
 
 /// Whether this reader may do that to anything at all. What is out of reach looks missing (`Reads`).
-pub fn may(_reader: &Reader, _change: Change) -> Result<(), ApiError> {
-    Ok(())
+pub fn may(reader: &Reader, change: Change) -> Result<(), ApiError> {
+    reader.needs(match change {
+        Change::Annotate => Right::Annotate,
+        Change::KeepSearch => Right::Search,
+        Change::TellHeard => Right::Play,
+        Change::Retry => Right::Operate,
+    })
 }
 
 /// Longest sound of which parts can be told, in milliseconds: a week.
@@ -67,9 +73,7 @@ impl<'a> Writes<'a> {
         reads
             .audit("mark", &recording_id.to_string(), detail)
             .await?;
-        reads
-            .must_exist(db.has_recording(recording_id), "recording")
-            .await?;
+        reads.must_see_recording(recording_id).await?;
         let now = self.state.clock.now();
         reads
             .ask(db.add_marker(recording_id, offset_ms, text, &self.reader.actor, now))
@@ -82,6 +86,7 @@ impl<'a> Writes<'a> {
         let (db, reads) = (&self.state.db, self.reads());
         let place = reads.ask(db.marker_place(marker_id)).await?;
         let place = place.ok_or_else(|| ApiError::not_found("marker"))?;
+        reads.must_see_recording(place).await?;
         reads
             .audit(
                 "unmark",
@@ -102,7 +107,7 @@ impl<'a> Writes<'a> {
         reads
             .audit("note", &call_id.to_string(), json!({ "text": text }))
             .await?;
-        reads.must_exist(db.has_call(call_id), "call").await?;
+        reads.must_see_call(call_id).await?;
         reads
             .ask(db.add_call_note(call_id, text, &self.reader.actor, self.state.clock.now()))
             .await
@@ -115,7 +120,7 @@ impl<'a> Writes<'a> {
         reads
             .audit("tag", &call_id.to_string(), json!({ "tag": tag }))
             .await?;
-        reads.must_exist(db.has_call(call_id), "call").await?;
+        reads.must_see_call(call_id).await?;
         reads
             .ask(db.add_tag(call_id, tag, &self.reader.actor, self.state.clock.now()))
             .await?;
@@ -128,6 +133,7 @@ impl<'a> Writes<'a> {
         reads
             .audit("untag", &call_id.to_string(), json!({ "tag": tag }))
             .await?;
+        reads.must_see_call(call_id).await?;
         reads.must_exist(db.remove_tag(call_id, tag), "tag").await
     }
 
@@ -172,9 +178,7 @@ impl<'a> Writes<'a> {
                 json!({ "access": access }),
             )
             .await?;
-        reads
-            .must_exist(db.has_recording(recording_id), "recording")
-            .await?;
+        reads.must_see_recording(recording_id).await?;
         let queued = if access {
             reads
                 .ask(db.request_access_again(recording_id, now))
@@ -207,9 +211,7 @@ impl<'a> Writes<'a> {
         }
         let reads = self.reads();
         let parts: Vec<_> = parts.iter().map(|(from, to)| json!([from, to])).collect();
-        reads
-            .must_exist(self.state.db.has_recording(recording_id), "recording")
-            .await?;
+        reads.must_see_recording(recording_id).await?;
         reads
             .audit(
                 "heard",

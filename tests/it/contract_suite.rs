@@ -110,7 +110,7 @@ async fn what_nobody_announces_is_found_by_the_sweep_alone_and_the_meter_says_so
     let mut listed = 0;
     for &kind in VendorKind::ALL {
         let played = house(kind, &["none", "none", "none", "none"], false, OFTEN).await;
-        if played.can.can_list || played.queues > 0 {
+        if played.can.lists() || played.queues > 0 {
             played.all_archived_once().await;
             let found = played.unannounced().await;
             if played.queues == 0 {

@@ -528,6 +528,7 @@ fn manifest_of(loaded: &callvault::db::recordings::Loaded) -> Manifest {
     let mut facts = row.call.clone();
     let legs = std::mem::take(&mut facts.legs);
     Manifest {
+        united_into: None,
         object_id: uuid::Uuid::from_u128(1),
         written_at: at(1),
         schema: SCHEMA.into(),

@@ -270,9 +270,13 @@ fn the_schema_equals_the_entities() {
             )* };
         }
         check!(
+            account,
             alarm_told,
+            api_token,
             archive_object,
             audit_event,
+            audit_head,
+            backfill,
             call,
             call_alias,
             call_leg,
@@ -286,7 +290,9 @@ fn the_schema_equals_the_entities() {
             marker,
             notice,
             notice_link,
+            one_time_link,
             pace,
+            party,
             provider_delete,
             recording,
             recording_alias,
@@ -294,6 +300,7 @@ fn the_schema_equals_the_entities() {
             saved_search,
             schedule_run,
             search_key,
+            session,
             source_seen,
             sweep,
             sweep_walk,

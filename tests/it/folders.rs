@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::support::house::TestHouse;
 use crate::ways::{door, house, message};
 
-fn wav(seed: u8, samples: u32) -> Vec<u8> {
+pub fn wav(seed: u8, samples: u32) -> Vec<u8> {
     let samples: Vec<u8> = (0..samples).map(|n| (n as u8).wrapping_mul(seed)).collect();
     let mut file = b"RIFF".to_vec();
     file.extend((36 + samples.len() as u32).to_le_bytes());

@@ -1,11 +1,13 @@
 //! One test binary for everything that needs more than one room.
 
+mod accounts;
 mod alarms;
 mod aliyun_queue;
 mod archive;
 mod archive_disk;
 mod archive_faults;
 mod arrows;
+mod audit_chain;
 mod backfill;
 mod backup;
 mod command_line;
@@ -26,6 +28,7 @@ mod db_work;
 mod decoder;
 mod desk;
 mod desk_lists;
+mod doubles;
 mod egress;
 mod egress_bodies;
 mod fixity;
@@ -36,6 +39,7 @@ mod outage;
 mod provider_delete;
 mod providers;
 mod push_bodies;
+mod rights;
 mod service;
 mod spool;
 mod support;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
+use axum::http::StatusCode;
 use callvault::archive::disk::DiskArchive;
 use callvault::db::Database;
 use callvault::db::recordings::Classes;
@@ -38,6 +39,8 @@ use crate::support::house::{TestHouse, program};
 use crate::support::http;
 use crate::support::shelf::{Mood, Shelf};
 
+const HOUR_MS: i64 = 60 * MINUTE;
+
 struct Site {
     dir: tempfile::TempDir,
     clock: Arc<ManualClock>,
@@ -47,10 +50,17 @@ struct Site {
     fetched: Arc<Mutex<Vec<String>>>,
 }
 
-async fn served(State(fetched): State<Arc<Mutex<Vec<String>>>>, uri: axum::http::Uri) -> Vec<u8> {
+/// Every call has the same recording, but those below `/none/` have none.
+async fn served(
+    State(fetched): State<Arc<Mutex<Vec<String>>>>,
+    uri: axum::http::Uri,
+) -> Result<Vec<u8>, StatusCode> {
     let call = uri.path().trim_start_matches('/').to_owned();
+    if call.starts_with("none/") {
+        return Err(StatusCode::NOT_FOUND);
+    }
     fetched.lock().unwrap().push(call);
-    include_bytes!("../fixtures/audio/pcm-s16-8k-mono.wav").to_vec()
+    Ok(include_bytes!("../fixtures/audio/pcm-s16-8k-mono.wav").to_vec())
 }
 
 impl Site {
@@ -393,4 +403,47 @@ async fn a_full_disk_under_the_archive_is_no_ready_storage() {
     assert_eq!(answer.status, 503);
     assert_eq!(answer.json()["storage"], "away");
     assert_eq!(answer.json()["spool"], "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_notices_link_and_the_vendor_are_tried_in_turn_until_one_of_them_has_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    let (site, shelves) = Site::open_on(dir, &archive, [("shelf", "30d")], true).await;
+    let shelf = &shelves[0];
+    let base = shelf.address.lock().unwrap().take().unwrap();
+    let now = site.clock.now();
+    let body = json!({ "call": "c", "ended_at": now.ms(), "recording": "c-1", "link": format!("{base}/none/c") });
+    let told = Told {
+        topic: "item".to_owned(),
+        body: body.to_string().into(),
+        dedup_key: "c".to_owned(),
+        unreadable: None,
+    };
+    site.intake
+        .take(shelf.as_ref(), Door::Push, told)
+        .await
+        .unwrap();
+    let tries = async |n: usize| {
+        for _ in 0..n {
+            site.work().await;
+            site.clock.advance_ms(HOUR_MS);
+        }
+        shelf.questions()
+    };
+    assert_eq!(
+        tries(6).await,
+        ["link", "vendor", "link", "vendor", "link", "vendor"]
+    );
+    // The vendor gives an address at which there is nothing yet either: it is the held link's turn all the same.
+    *shelf.address.lock().unwrap() = Some(format!("{base}/none/vendor"));
+    assert_eq!(tries(4).await, ["link", "vendor", "link", "vendor"]);
+    // It does not answer at all: its turn is over too.
+    shelf.set(Mood::Fails(ProviderErrorKind::Unreachable));
+    tries(2).await;
+    shelf.set(Mood::Fine);
+    *shelf.address.lock().unwrap() = Some(base);
+    tries(2).await;
+    assert_eq!(site.states("shelf").await, [("archived".to_owned(), 1)]);
+    assert_eq!(*site.fetched.lock().unwrap(), ["c"]);
 }

@@ -412,3 +412,168 @@ fn refused_credentials_are_remembered_and_a_pass_goes_on_with_other_sources() {
         assert_eq!((fault.since, fault.last), (at(0), at(30)));
     });
 }
+
+fn both_doors() -> Capabilities {
+    Capabilities {
+        can_list: true,
+        can_list_bucket: true,
+        can_ask_bucket: true,
+        ..asking()
+    }
+}
+
+#[test]
+fn a_bucket_is_read_once_in_a_pass_whatever_the_time_and_told_is_what_was_written_since() {
+    on_both(async |house| {
+        let bench = bench(&house, Shelf::new("provider_keeps = \"30d\"", both_doors())).await;
+        let read = |from: Timestamp, pages: &[&str]| -> Vec<String> {
+            let from = from.ms() / MINUTE;
+            pages
+                .iter()
+                .map(|page| format!("bucket {from} {page}"))
+                .collect()
+        };
+        let asked = || -> Vec<String> {
+            let mut asked = bench.shelf.questions();
+            asked.retain(|question| question.starts_with("bucket"));
+            asked
+        };
+        let day = |n: i64| at(0).plus_ms(n * DAY);
+        for (key, written) in [
+            ("a", day(-20)),
+            ("b", day(-40)),
+            ("c", at(-5)),
+            ("d", day(-3)),
+            ("e", at(-9)),
+        ] {
+            bench.shelf.put_in_bucket(written, key);
+        }
+        assert_eq!(bench.pass().await.new, 4);
+        assert_eq!(
+            asked(),
+            read(day(-30), &["-", "1", "2"]),
+            "not once for each of thirty days"
+        );
+        bench.set_time(at(5));
+        bench.shelf.put_in_bucket(at(4), "f");
+        assert_eq!(bench.pass().await.new, 1);
+        assert_eq!(asked(), read(at(-120), &["-", "1", "2"]));
+
+        // The process dies in the middle; what is written meanwhile before its page is not missed.
+        bench.set_time(at(200));
+        bench.shelf.set_bucket(Mood::HangsAt(2));
+        let dies = tokio::time::timeout(Duration::from_secs(1), bench.pass()).await;
+        assert!(dies.is_err());
+        asked();
+        bench.shelf.set_bucket(Mood::Fine);
+        bench.shelf.put_in_bucket(at(201), "aa");
+        bench.set_time(at(210));
+        let other = sweeper(&house, &bench.sources, &bench.intake, "i2");
+        other.pass(None, SCHEDULED).await;
+        assert_eq!(
+            asked(),
+            read(at(-115), &["2", "3"]),
+            "gone on with at its page"
+        );
+        bench.set_time(at(215));
+        other.pass(None, SCHEDULED).await;
+        assert_eq!(asked()[0], read(at(80), &["-"])[0]);
+        bench.read().await;
+        assert_eq!(bench.recordings().await, 6);
+
+        // A day later all of the vendor's time is due again.
+        bench.set_time(day(1));
+        assert_eq!(bench.pass().await.new, 0);
+        assert_eq!(asked()[0], read(day(-29), &["-"])[0]);
+        // A page that died: the next pass begins again.
+        bench.set_time(day(1).plus_ms(5 * MINUTE));
+        bench.shelf.set_bucket(Mood::TokensDie);
+        assert_eq!(bench.pass().await.problems[0].code, "bad_answer");
+        asked();
+        bench.shelf.set_bucket(Mood::Fine);
+        bench.pass().await;
+        assert_eq!(asked()[0].rsplit_once(' ').unwrap().1, "-");
+    });
+}
+
+#[test]
+fn a_bucket_that_fails_is_a_standing_fault_and_holds_up_neither_list_nor_questions() {
+    on_both(async |house| {
+        let bench = bench(&house, Shelf::new(KEEPS, both_doors())).await;
+        for call in ["a", "b"] {
+            let cdr = json!({ "call": call, "ended_at": at(-60).ms() });
+            bench.hear(Door::Push, &format!("cdr {call}"), cdr).await;
+        }
+        bench.shelf.answers.lock().unwrap().insert("b".into(), 1);
+        bench.shelf.put(at(-1), "listed");
+        for (minute, kind, code) in [
+            (
+                15,
+                ProviderErrorKind::CannotListBucket,
+                "cannot_list_bucket",
+            ),
+            (
+                60,
+                ProviderErrorKind::CredentialsRefused,
+                "credentials_refused",
+            ),
+            (200, ProviderErrorKind::Unreachable, "provider_unreachable"),
+        ] {
+            bench.set_time(at(minute));
+            bench.shelf.set_bucket(Mood::Fails(kind));
+            let report = bench.pass().await;
+            let codes: Vec<_> = report.problems.iter().map(|known| known.code).collect();
+            assert_eq!(codes, [code]);
+            assert_eq!(report.asked, 2, "the vendor answers all the same");
+            let faults = house.db.faults().await.unwrap();
+            let faults: Vec<_> = faults
+                .iter()
+                .map(|f| (f.doing.as_str(), f.code.as_str()))
+                .collect();
+            assert_eq!(faults, [("ask_bucket", code), ("list_bucket", code)]);
+            let asked = bench.shelf.questions();
+            assert_eq!(
+                asked.iter().filter(|one| one.starts_with("bucket")).count(),
+                1
+            );
+            let of_bucket = asked.iter().filter(|one| one.starts_with("ask bucket"));
+            assert_eq!(
+                of_bucket.count(),
+                1,
+                "left alone until the next pass: {asked:?}"
+            );
+        }
+        let alarms = callvault::jobs::alarms::faults;
+        let mut told = Vec::new();
+        house
+            .db
+            .note_fault("shelf", "list_bucket", "cannot_list_bucket", at(201))
+            .await
+            .unwrap();
+        alarms(&house.db, &bench.sources, at(201), &mut told)
+            .await
+            .unwrap();
+        let codes: Vec<_> = told.iter().map(|alarm| alarm.code.as_str()).collect();
+        assert_eq!(codes, ["cannot_list_bucket"]);
+        bench.read().await;
+        assert_eq!(bench.recordings().await, 2, "listed, and found by question");
+
+        // The other way round: the bucket is asked while the vendor is away, and the calls stay due.
+        bench.shelf.set_bucket(Mood::Fine);
+        bench.shelf.put_in_bucket(at(-60), "a");
+        bench.shelf.set(Mood::Fails(ProviderErrorKind::Unreachable));
+        bench.set_time(at(600));
+        let report = bench.pass().await;
+        assert_eq!(report.new, 1, "{report:?}");
+        assert_eq!(report.problems[0].code, "provider_unreachable");
+        let asked = bench.shelf.questions();
+        assert!(asked.contains(&"ask bucket a".to_owned()), "{asked:?}");
+        bench.shelf.set(Mood::Fine);
+        bench.set_time(at(605));
+        bench.pass().await;
+        assert!(bench.shelf.questions().contains(&"ask a".to_owned()));
+        assert_eq!(house.db.faults().await.unwrap(), []);
+        bench.read().await;
+        assert_eq!(bench.recordings().await, 3);
+    });
+}

@@ -10,8 +10,11 @@ use axum::Router;
 use callvault::domain::clock::{SharedClock, SystemClock};
 use callvault::domain::recording::Role;
 use callvault::ingress::poll::{Mode, Sweeper};
+use callvault::jobs::backfill::Backfill;
 use callvault::pipeline::{inbox, intake::Intake};
-use callvault::providers::contract::{BuildContext, Provider};
+use callvault::providers::contract::{
+    BuildContext, Capabilities, Provider, ProviderErrorKind, Window,
+};
 use callvault::providers::http::GuardedClient;
 use callvault::providers::registry;
 use callvault::providers::settings::CommonSettings;
@@ -23,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::db::{at, on_both};
 use crate::journeys::{all_as_planned_and_written, options};
 use crate::support::house::TestHouse;
+use crate::support::shelf::{Mood, Shelf};
 
 const OFTEN: &str =
     "[archive]\nkind = \"directory\"\npath = \"archive\"\n[schedule]\npoll = \"* * * * * *\"\n";
@@ -192,7 +196,7 @@ fn a_bucket_whose_list_repeats_a_page_for_ever_is_left_and_told_of() {
             .await
             .unwrap()
             .remove(0);
-        assert_eq!(report.problems[0].code, "list_repeats", "{report:?}");
+        assert_eq!(report.problems[0].code, "bad_answer", "{report:?}");
         assert!(count.load(Ordering::SeqCst) < 20, "{report:?}");
         while inbox::read_waiting(&house.db, &sources, "i1", clock.now())
             .await
@@ -201,5 +205,44 @@ fn a_bucket_whose_list_repeats_a_page_for_ever_is_left_and_told_of() {
         {}
         assert_eq!(house.number("select count(*) from recording").await, 1);
         server.abort();
+    });
+}
+
+#[test]
+fn history_is_told_by_the_vendors_list_and_then_by_the_bucket_which_costs_the_first_nothing() {
+    on_both(async |house| {
+        let can = Capabilities {
+            can_list: true,
+            can_list_bucket: true,
+            ..Capabilities::default()
+        };
+        let shelf = Shelf::new("", can);
+        let provider: Arc<dyn Provider> = shelf.clone();
+        for n in 0..5 {
+            shelf.put(at(n), &format!("listed-{n}"));
+            shelf.put_in_bucket(at(n), &format!("written-{n}"));
+        }
+        shelf.put_in_bucket(at(-1), "before");
+        let backfill = Backfill {
+            db: &house.db,
+            clock: house.clock.clone(),
+            provider,
+            dry_run: false,
+            progress: &|_, _| {},
+        };
+        let window = Window {
+            from: at(0),
+            to: at(10),
+        };
+        shelf.set_bucket(Mood::Fails(ProviderErrorKind::CannotListBucket));
+        assert!(backfill.list(window).await.is_err());
+        assert_eq!(house.number("select count(*) from notice").await, 5);
+        shelf.set_bucket(Mood::Fine);
+        let report = backfill.list(window).await.unwrap();
+        assert_eq!(
+            (report.stored, report.repeated, report.walked),
+            (5, 5, 6),
+            "{report:?}"
+        );
     });
 }

@@ -11,12 +11,12 @@ use crate::providers::contract::{ListPage, ProviderErrorKind, Window};
 use super::{DAY_S, Halt, Run};
 
 /// What is new is listed again for so long: vendors list some recordings later than they end.
-const OVERLAP: Duration = Duration::from_secs(2 * 3600);
+pub(super) const OVERLAP: Duration = Duration::from_secs(2 * 3600);
 /// A list is read in stretches of this length, oldest first: what dies first is heard first, and a page
 /// token that dies costs one stretch.
 const STRETCH: Duration = Duration::from_secs(DAY_S);
 /// How often the whole life is listed.
-const WHOLE_EVERY: Duration = Duration::from_secs(DAY_S);
+pub(super) const WHOLE_EVERY: Duration = Duration::from_secs(DAY_S);
 /// Beginnings of one stretch in one pass, when its page tokens die.
 const RESTARTS: u32 = 3;
 /// No stretch has so many pages: a list that goes on for ever is left.
@@ -199,6 +199,6 @@ fn stay_within(cursor: &mut Cursor, oldest: Timestamp) {
     }
 }
 
-fn ms(duration: Duration) -> i64 {
+pub(super) fn ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

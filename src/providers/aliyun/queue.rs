@@ -180,7 +180,7 @@ impl Queues {
 /// What an error at the vendor's API means for who set it up.
 pub fn finding(error: &ProviderError, what: &str, place: String) -> Finding {
     let (code, severity, remedy) = match error.kind {
-        ProviderErrorKind::CredentialsRefused => (
+        ProviderErrorKind::CredentialsRefused | ProviderErrorKind::CannotListBucket => (
             "credentials_refused",
             Severity::Error,
             "check access_key_id, access_key_secret, the RAM user's rights and this machine's clock",

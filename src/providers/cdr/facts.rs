@@ -183,6 +183,7 @@ fn recording(message: &Message, told: &Recording, call_aliases: &[String]) -> An
         aliases,
         part: part(told),
         handle: json!({ "said": [said] }),
+        version: told.sha256.clone(),
         clocks: Clocks {
             // Of an address it is the address's own end.
             gone_at: told.expires_at.filter(|_| link.is_none()),

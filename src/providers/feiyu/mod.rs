@@ -165,7 +165,7 @@ impl Provider for Feiyu {
             return Vec::new();
         };
         let (code, severity, remedy) = match error.kind {
-            ProviderErrorKind::CredentialsRefused => (
+            ProviderErrorKind::CredentialsRefused | ProviderErrorKind::CannotListBucket => (
                 "credentials_refused",
                 Severity::Error,
                 "compare app_id, app_token and auth_profile with what the vendor issued",

@@ -1,7 +1,7 @@
 //! What lies in the customer's bucket: a recording is known by its key, because no callback is needed for it to
 //! be there.
 //!
-//! What a newcomer gets wrong: the list has no time, so a window is read by walking over every key; a playlist
+//! What a newcomer gets wrong: the list has no time, so whatever the window every key is walked over; a playlist
 //! is one recording, and its segments beside it are none; and a name says nothing of when the call was.
 
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::domain::call::CallFacts;
 use crate::domain::clock::Timestamp;
 use crate::domain::reading::Reading;
 use crate::providers::api::Api;
-use crate::providers::contract::{ListPage, ProviderError, Told, Window};
+use crate::providers::contract::{ListPage, ProviderError, ProviderErrorKind, Told, Window};
 
 use super::cos::{self, Listing, Object};
 use super::loose;
@@ -25,52 +25,68 @@ pub const BUCKET_FILE: &str = "bucket_file";
 const PLAYLIST: &str = "m3u8";
 const SINGLE: [&str; 2] = ["mp4", "aac"];
 
-/// Begins the token of a page; the key behind which the page begins follows.
-const TOKEN: &str = "cos|";
 /// Times are told in whole seconds.
 const SECOND_MS: i64 = 1000;
 /// Pages of one task's folder: 50 000 files.
 const MOST_PAGES: usize = 50;
 
-/// The bucket, where it is to be listed, and the token of its first page.
-pub fn begin(settings: &Settings) -> Option<String> {
-    let cos = settings.cos.as_ref()?;
-    cos.list.then(|| TOKEN.to_owned())
+/// The first page of everything below the prefix.
+pub async fn first(api: &Api, cos: &Cos, now: Timestamp) -> Result<Listing, ProviderError> {
+    cos::page(api, cos, &folder(cos, None), "", now).await
 }
 
-/// The marker of a page of the bucket's list.
-pub fn marker(token: &str) -> Option<&str> {
-    token.strip_prefix(TOKEN)
-}
-
-/// One page of everything below the prefix, of which only what was written within the window is told.
+/// One page of everything below the prefix, of which only what was written within the window is told. A page's
+/// token is the key behind which it begins.
 pub async fn list(
     api: &Api,
     settings: &Settings,
-    window: Window,
-    marker: &str,
+    written: Window,
+    page: Option<&str>,
     now: Timestamp,
 ) -> Result<ListPage, ProviderError> {
     let Some(cos) = settings.cos.as_ref().filter(|cos| cos.list) else {
         // The configuration changed while a walk was under way.
         return Ok(ListPage::default());
     };
-    let Some(listing) = cos::page(api, cos, &folder(cos, None), marker, now).await? else {
-        tracing::warn!(
-            source = api.source(),
-            "the bucket's key may not list it, so what callbacks do not announce there stays unknown: allow cos:GetBucket"
-        );
-        return Ok(ListPage::default());
-    };
+    let folder = folder(cos, None);
+    // A key of another prefix is from before the configuration changed.
+    let marker = page
+        .filter(|page| page.starts_with(&folder))
+        .unwrap_or_default();
+    let listing = page_of(api, settings, cos, &folder, marker, now).await?;
+    if listing.next.as_deref().is_some_and(|next| next <= marker) {
+        let what = "a page of the list that goes on where it began";
+        return Err(cos::senseless(api, what.to_owned()));
+    }
     let within = |object: &&Object| {
-        let (from, to) = (window.from.plus_ms(-SECOND_MS), window.to);
+        let (from, to) = (written.from.plus_ms(-SECOND_MS), written.to);
         // Without a time nothing is left out.
         object.modified.is_none_or(|at| from <= at && at <= to)
     };
     let objects = listing.objects.iter().filter(within);
     Ok(ListPage {
         told: objects.filter_map(|one| told(one, cos, settings)).collect(),
-        next: listing.next.map(|next| format!("{TOKEN}{next}")),
+        next: listing.next,
+    })
+}
+
+/// A page of the bucket. Without a key for the media store a bucket that may not be listed leaves nothing that
+/// finds what no callback announced: then the credentials are no good at all.
+async fn page_of(
+    api: &Api,
+    settings: &Settings,
+    cos: &Cos,
+    folder: &str,
+    marker: &str,
+    now: Timestamp,
+) -> Result<Listing, ProviderError> {
+    let page = cos::page(api, cos, folder, marker, now).await;
+    page.map_err(|error| match (error.kind, &settings.api) {
+        (ProviderErrorKind::CannotListBucket, None) => ProviderError {
+            kind: ProviderErrorKind::CredentialsRefused,
+            ..error
+        },
+        _ => error,
     })
 }
 
@@ -85,10 +101,8 @@ pub async fn of_task(
     let folder = folder(cos, Some(task));
     let (mut news, mut marker) = (Vec::new(), String::new());
     for _ in 0..MOST_PAGES {
-        let listing = cos::page(api, cos, &folder, &marker, now).await?;
-        let Some(Listing { objects, next }) = listing else {
-            break;
-        };
+        let listing = page_of(api, settings, cos, &folder, &marker, now).await?;
+        let Listing { objects, next } = listing;
         let own = objects.iter().filter(|one| one.key.starts_with(&folder));
         news.extend(own.filter_map(|one| told(one, cos, settings)));
         match next {

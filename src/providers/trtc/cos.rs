@@ -88,14 +88,14 @@ pub struct Listing {
     pub next: Option<String>,
 }
 
-/// Asks for the keys that begin with `prefix` and come after `marker`. `None`: the key is good, and may not list.
+/// Asks for the keys that begin with `prefix` and come after `marker`.
 pub async fn page(
     api: &Api,
     cos: &Cos,
     prefix: &str,
     marker: &str,
     now: Timestamp,
-) -> Result<Option<Listing>, ProviderError> {
+) -> Result<Listing, ProviderError> {
     let most = PAGE.to_string();
     // In the order that the signature wants.
     let query = [
@@ -118,8 +118,7 @@ pub async fn page(
     }
     let answer = api.call(&cos.base, request, LIST).await?;
     match read(&answer.body) {
-        Ok(Document::List(listing)) if answer.status == 200 => Ok(Some(listing)),
-        Ok(Document::Error(code)) if answer.status == 403 && code == "AccessDenied" => Ok(None),
+        Ok(Document::List(listing)) if answer.status == 200 => Ok(listing),
         Ok(Document::Error(code)) => Err(refusal(api, &answer, &code).await),
         Ok(Document::List(_)) => Err(refusal(api, &answer, "").await),
         Err(what) => {
@@ -128,6 +127,12 @@ pub async fn page(
             Err(api.error(kind, advice(&answer), LIST, detail))
         }
     }
+}
+
+/// An answer about the list that makes no sense.
+pub fn senseless(api: &Api, detail: String) -> ProviderError {
+    let kind = ProviderErrorKind::BadAnswer;
+    api.error(kind, RetryAdvice::Backoff, LIST, detail)
 }
 
 fn advice(answer: &ApiAnswer) -> RetryAdvice {
@@ -149,15 +154,15 @@ async fn refusal(api: &Api, answer: &ApiAnswer, code: &str) -> ProviderError {
         (_, "SlowDown" | "RequestLimitExceeded") => {
             api.throttled(answer.retry_after, LIST, detail).await
         }
+        (403, "AccessDenied") => {
+            let kind = ProviderErrorKind::CannotListBucket;
+            let detail = format!("{detail}: allow the key cos:GetBucket");
+            api.error(kind, RetryAdvice::Never, LIST, detail)
+        }
         (_, "RequestTimeTooSkewed") => refused("look at this machine's clock"),
         (404, _) => refused("look at cos.bucket and cos.region"),
         (401 | 403, _) => refused("look at secret_id and secret_key of cos"),
-        (400, _) => api.error(
-            ProviderErrorKind::BadAnswer,
-            RetryAdvice::Backoff,
-            LIST,
-            detail,
-        ),
+        (400, _) => senseless(api, detail),
         _ => api.error(ProviderErrorKind::Unreachable, advice(answer), LIST, detail),
     }
 }

@@ -97,11 +97,6 @@ pub async fn list(
     page: Option<&str>,
     now: Timestamp,
 ) -> Result<ListPage, ProviderError> {
-    let in_bucket = page.and_then(bucket::marker);
-    // Without a key for the media store there is only the bucket.
-    if let Some(marker) = in_bucket.or(settings.api.is_none().then_some("")) {
-        return bucket::list(&asker.api, settings, window, marker, now).await;
-    }
     let whole = (window.from.ms(), window.to.ms());
     let page = page.and_then(Page::read).unwrap_or(Page {
         legacy: false,
@@ -124,8 +119,7 @@ pub async fn list(
         told,
         next: page
             .after(&answer, settings, whole)
-            .map(|next| next.write())
-            .or_else(|| bucket::begin(settings)),
+            .map(|next| next.write()),
     })
 }
 
@@ -200,17 +194,10 @@ pub async fn ask(
 ) -> Result<Vec<Told>, ProviderError> {
     let mut known = Known::of(call, settings);
     let mut news = Vec::new();
-    if let Some(cos) = &settings.cos {
+    if settings.cos.is_some() {
         for task in tasks(&known, settings) {
-            if settings.api.is_some() {
-                news.extend(task_files(asker, settings, &known, task, now).await?);
-            }
-            // What the vendor forgets with the task is still in the bucket.
-            news.extend(bucket::of_task(&asker.api, settings, cos, task, now).await?);
+            news.extend(task_files(asker, settings, &known, task, now).await?);
         }
-    }
-    if settings.api.is_none() {
-        return Ok(news);
     }
     if known.ended.is_none()
         && let (Some(app), Some(room), Some(began)) = (&known.app, &known.room, known.began)
@@ -222,6 +209,24 @@ pub async fn ask(
         news.extend(searched(asker, settings, call, &known, now).await?);
         return Ok(news);
     };
+    Ok(news)
+}
+
+/// What lies in the bucket in the folders of the call's tasks: what the vendor forgets with the task is still
+/// there.
+pub async fn ask_bucket(
+    asker: &Asker,
+    settings: &Settings,
+    call: &AskedCall,
+    now: Timestamp,
+) -> Result<Vec<Told>, ProviderError> {
+    let mut news = Vec::new();
+    if let Some(cos) = &settings.cos {
+        let known = Known::of(call, settings);
+        for task in tasks(&known, settings) {
+            news.extend(bucket::of_task(&asker.api, settings, cos, task, now).await?);
+        }
+    }
     Ok(news)
 }
 

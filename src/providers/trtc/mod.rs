@@ -106,8 +106,10 @@ impl Provider for Trtc {
         let (has_keys, has_bucket) = (self.settings.api.is_some(), self.settings.cos.is_some());
         let open = self.settings.unsigned || self.settings.unsigned_wrapper;
         Capabilities {
-            can_list: has_keys || bucket::begin(&self.settings).is_some(),
-            can_ask: has_keys || has_bucket,
+            can_list: has_keys,
+            can_ask: has_keys,
+            can_list_bucket: self.settings.cos.as_ref().is_some_and(|cos| cos.list),
+            can_ask_bucket: has_bucket,
             link_renewable: has_keys || has_bucket,
             token_required: open || !self.settings.legacy_keys.is_empty(),
             ..Capabilities::default()
@@ -141,7 +143,9 @@ impl Provider for Trtc {
         };
         let file_ids = list("file_ids");
         let is_believed = wanted.handle.get("legacy") != Some(&Value::Bool(true));
-        let is_fresh = now < wanted.arrived_at.plus(self.settings.ask_after) && is_believed;
+        // So soon after the callback that the file may be on its way: "does not exist" says nothing yet.
+        let is_early = now < wanted.arrived_at.plus(self.settings.ask_after);
+        let is_fresh = is_early && is_believed;
         let has_keys = self.settings.api.is_some();
         if let Some(link) = &wanted.link
             && (is_fresh || !has_keys || file_ids.is_empty())
@@ -153,7 +157,10 @@ impl Provider for Trtc {
             }));
         }
         if has_keys && !file_ids.is_empty() {
-            return self.locate_media(&file_ids, now).await;
+            return match self.locate_media(&file_ids, now).await? {
+                Located::Gone { code } if is_early => Ok(Located::NotReady { code }),
+                located => Ok(located),
+            };
         }
         if let (Some(cos), Some(name)) = (&self.settings.cos, list("cos_names").first()) {
             let task = wanted.handle.get("task").and_then(Value::as_str);
@@ -215,6 +222,23 @@ impl Provider for Trtc {
         find::ask(&self.asker, &self.settings, call, now).await
     }
 
+    async fn list_bucket(
+        &self,
+        written: Window,
+        page: Option<&str>,
+        now: Timestamp,
+    ) -> Result<ListPage, ProviderError> {
+        bucket::list(&self.asker.api, &self.settings, written, page, now).await
+    }
+
+    async fn ask_bucket(
+        &self,
+        call: &AskedCall,
+        now: Timestamp,
+    ) -> Result<Vec<Told>, ProviderError> {
+        find::ask_bucket(&self.asker, &self.settings, call, now).await
+    }
+
     async fn check(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         findings.extend(self.check_search().await);
@@ -248,20 +272,21 @@ impl Trtc {
     async fn check_bucket(&self) -> Option<Finding> {
         let cos = self.settings.cos.as_ref().filter(|cos| cos.list)?;
         let now = self.clock.now();
-        match cos::page(&self.asker.api, cos, &cos.prefix, "", now).await {
-            Ok(Some(_)) => None,
-            Ok(None) => Some(Finding {
+        // The sweep's own first question: a key may be let in below the prefix alone.
+        let error = bucket::first(&self.asker.api, cos, now).await.err()?;
+        if error.kind == ProviderErrorKind::CannotListBucket {
+            return Some(Finding {
                 code: "cannot_list_bucket",
                 severity: Severity::Warning,
                 what: "the bucket's key may not list it, so what no callback announces there stays unknown".to_owned(),
                 place: self.place(),
                 remedy: "allow the key cos:GetBucket beside cos:GetObject, or write list = false in cos".to_owned(),
-            }),
-            Err(error) => Some(self.finding(
-                error,
-                "compare bucket, region, secret_id and secret_key of cos with the console, and the clock",
-            )),
+            });
         }
+        Some(self.finding(
+            error,
+            "compare bucket, region, secret_id and secret_key of cos with the console, and the clock",
+        ))
     }
 
     fn place(&self) -> String {
@@ -270,7 +295,7 @@ impl Trtc {
 
     fn finding(&self, error: ProviderError, if_refused: &str) -> Finding {
         let (code, severity, remedy) = match error.kind {
-            ProviderErrorKind::CredentialsRefused => {
+            ProviderErrorKind::CredentialsRefused | ProviderErrorKind::CannotListBucket => {
                 ("credentials_refused", Severity::Error, if_refused)
             }
             ProviderErrorKind::Throttled => {

@@ -245,7 +245,7 @@ impl Twilio {
 
     fn finding(&self, error: ProviderError, account: &str) -> Finding {
         let (code, remedy) = match error.kind {
-            ProviderErrorKind::CredentialsRefused => (
+            ProviderErrorKind::CredentialsRefused | ProviderErrorKind::CannotListBucket => (
                 "credentials_refused",
                 "compare auth and account_sid with the vendor's console",
             ),

@@ -185,7 +185,7 @@ impl Vcrtc {
 
     fn finding(&self, error: ProviderError, place: &str) -> Finding {
         let (code, severity, remedy) = match error.kind {
-            ProviderErrorKind::CredentialsRefused => (
+            ProviderErrorKind::CredentialsRefused | ProviderErrorKind::CannotListBucket => (
                 "credentials_refused",
                 Severity::Error,
                 "compare auth_header, auth_value, the rooms and login.* with what the vendor gave you",

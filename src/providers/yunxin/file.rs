@@ -209,6 +209,7 @@ impl File {
             provider_recording_id: self.vid,
             part,
             handle,
+            version: self.md5,
             link: self.link,
             ready_now,
             confirmed: true,

@@ -194,7 +194,7 @@ impl Provider for Yunxin {
         };
         let place = |key: &str| format!("sources.{}.{key}", self.common.name);
         let (code, severity, place, remedy) = match error.kind {
-            ProviderErrorKind::CredentialsRefused => (
+            ProviderErrorKind::CredentialsRefused | ProviderErrorKind::CannotListBucket => (
                 "credentials_refused",
                 Severity::Error,
                 place("app_secret"),

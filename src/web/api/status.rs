@@ -1,10 +1,12 @@
 //! `GET /api/v1/status`: queues, oldest work, least slack, counters and alarms.
 
-use axum::Json;
 use axum::extract::{RawQuery, State};
+use axum::{Extension, Json};
 
 use super::query;
+use crate::domain::rights::Right;
 use crate::domain::view::StatusView;
+use crate::web::access::Reader;
 use crate::web::problem::ApiError;
 use crate::web::reads;
 use crate::web::state::WebState;
@@ -22,8 +24,10 @@ use crate::web::state::WebState;
 )]
 pub async fn show(
     State(state): State<WebState>,
+    Extension(reader): Extension<Reader>,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<StatusView>, ApiError> {
     query::none(raw.as_deref())?;
+    reader.needs(Right::Watch)?;
     Ok(Json(reads::status(&state).await?))
 }

@@ -9,7 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use crate::domain::digest::Hasher;
 use crate::web::problem::ApiError;
 
-const FILES: [(&str, &str, &str); 3] = [
+const FILES: [(&str, &str, &str); 4] = [
     (
         "callvault.css",
         "text/css; charset=utf-8",
@@ -19,6 +19,11 @@ const FILES: [(&str, &str, &str); 3] = [
         "callvault.js",
         "text/javascript; charset=utf-8",
         include_str!("../ui/callvault.js"),
+    ),
+    (
+        "access.css",
+        "text/css; charset=utf-8",
+        include_str!("../ui/access/access.css"),
     ),
     ("icon.svg", "image/svg+xml", include_str!("../ui/icon.svg")),
 ];

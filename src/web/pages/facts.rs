@@ -177,6 +177,7 @@ pub fn sample_call(view: &RecordingView) -> CallView {
     CallView {
         call_id: view.call_id,
         source: view.source.clone(),
+        aliases: Vec::new(),
         provider_call_id: view.provider_call_id.clone(),
         correlation_ids: view.correlation_ids.clone(),
         started_at: view.started_at,

@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 use super::assets;
 use super::text::{Lang, Text};
 use crate::domain::ids::new_id;
+use crate::domain::rights::Right;
 use crate::web::access::Reader;
 use crate::web::problem::ApiError;
 use crate::web::state::WebState;
@@ -27,11 +28,12 @@ impl FromRequestParts<WebState> for Visit {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &WebState) -> Result<Self, ApiError> {
+        // Whoever came past the door has one.
         let reader = parts.extensions.get::<Reader>().cloned();
+        let reader = reader.ok_or_else(ApiError::token_required)?;
         Ok(Self {
-            // Whoever came past the door has one.
-            reader: reader.ok_or_else(ApiError::token_required)?,
-            lang: Lang::of(&parts.headers),
+            lang: Lang::of(&parts.headers, reader.language.as_deref()),
+            reader,
             here: parts
                 .uri
                 .path_and_query()
@@ -61,6 +63,16 @@ pub struct Frame {
     pub t: &'static Text,
     pub section: Section,
     pub here: String,
+    /// What each form carries, so that it is known to be one of ours; empty where there is no session.
+    pub word: String,
+    /// The name of who has signed in.
+    pub account: Option<String>,
+    pub may_annotate: bool,
+    pub may_download: bool,
+    pub may_watch: bool,
+    pub may_operate: bool,
+    pub may_administer: bool,
+    pub may_read_trail: bool,
 }
 
 impl Frame {
@@ -74,6 +86,18 @@ impl Frame {
             t: visit.lang.text(),
             section,
             here: visit.here.clone(),
+            word: visit.reader.form_word().to_owned(),
+            account: visit
+                .reader
+                .signed_in
+                .as_ref()
+                .map(|session| session.name.clone()),
+            may_annotate: visit.reader.may(Right::Annotate),
+            may_download: visit.reader.may(Right::Download),
+            may_watch: visit.reader.may(Right::Watch),
+            may_operate: visit.reader.may(Right::Operate),
+            may_administer: visit.reader.may(Right::Administer),
+            may_read_trail: visit.reader.may(Right::Trail),
         }
     }
 
@@ -101,6 +125,14 @@ impl Frame {
             t: lang.text(),
             section: Section::Search,
             here: "/".into(),
+            word: String::new(),
+            account: Some("<b>ann</b>".into()),
+            may_annotate: true,
+            may_download: true,
+            may_watch: true,
+            may_operate: true,
+            may_administer: true,
+            may_read_trail: true,
         }
     }
 }
@@ -122,7 +154,7 @@ pub fn problem(state: &WebState, visit: &Visit, error: &ApiError) -> Response {
         "bad_request" | "bad_cursor" => (t.p_bad_request, None),
         "unavailable" => (t.p_unavailable, Some(t.p_unavailable_more)),
         "not_retryable" => (t.p_other, Some(t.not_retried)),
-        "token_required" | "cross_site" => (t.p_forbidden, None),
+        "token_required" | "cross_site" | "not_allowed" | "stale_form" => (t.p_forbidden, None),
         _ => (t.p_other, None),
     };
     let page = ProblemPage {

@@ -13,6 +13,7 @@ use crate::domain::call::Direction;
 use crate::domain::clock::Timestamp;
 use crate::domain::media::note;
 use crate::domain::recording;
+use crate::domain::rights::Right;
 use crate::domain::view::SavedSearch;
 use crate::web::api::query::{self, ListQuery};
 use crate::web::problem::ApiError;
@@ -336,6 +337,7 @@ async fn find(
         let mut row = Row::of(view, zone, visit.lang);
         let mine = tags.iter().filter(|(call, _)| *call == view.call_id);
         row.tags = mine.map(|(_, tag)| tag.clone()).collect();
+        row.audio = row.audio.filter(|_| visit.reader.may(Right::Play));
         row
     });
     let understood = asked

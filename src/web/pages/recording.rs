@@ -15,6 +15,7 @@ use super::timeline::{self, Bar};
 use super::wave::{self, Drawing};
 use super::words;
 use crate::domain::recording::{Role, State as RecordingState};
+use crate::domain::rights::Right;
 use crate::domain::view::{CallView, NoticeView, ObjectView, RecordingDetail, ShowView};
 use crate::web::api::{id, query};
 use crate::web::problem::ApiError;
@@ -213,8 +214,11 @@ async fn page(
         })
         .collect();
     let archived = recording.state == RecordingState::Archived.as_str();
+    // The door of the sound asks again; here it is only not offered.
+    page.row.audio = page.row.audio.filter(|_| visit.reader.may(Right::Play));
+    let may_take = archived && visit.reader.may(Right::Download);
     page.original_href = recording_id
-        .filter(|_| archived && recording.original.is_some())
+        .filter(|_| may_take && recording.original.is_some())
         .map(|id| format!("/api/v1/recordings/{id}/audio?role=original"));
     let mut width = 0;
     if let (Some(audio), Some(id)) = (page.row.audio.clone(), recording_id) {

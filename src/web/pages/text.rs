@@ -17,8 +17,8 @@ pub enum Lang {
 pub const COOKIE_NAME: &str = "language";
 
 impl Lang {
-    /// By the cookie, else by what the browser asks for, else English.
-    pub fn of(headers: &HeaderMap) -> Self {
+    /// By the cookie, else by the account's own choice, else by what the browser asks for, else English.
+    pub fn of(headers: &HeaderMap, account: Option<&str>) -> Self {
         let cookies = headers.get_all(COOKIE).iter();
         let chosen = cookies
             .filter_map(|value| value.to_str().ok())
@@ -26,7 +26,8 @@ impl Lang {
             .filter_map(|pair| pair.trim().split_once('='))
             .find(|(name, _)| *name == COOKIE_NAME)
             .and_then(|(_, value)| Self::parse(value));
-        chosen.unwrap_or_else(|| {
+        let account = account.and_then(|code| Self::parse(code.split('-').next()?));
+        chosen.or(account).unwrap_or_else(|| {
             let asked = headers
                 .get(ACCEPT_LANGUAGE)
                 .and_then(|value| value.to_str().ok());
@@ -101,6 +102,9 @@ texts! {
     nav: "Main", "主导航";
     search: "Search", "查找";
     operations: "Operations", "运行";
+    administration: "Administration", "管理";
+    trail: "Audit trail", "审计记录";
+    account: "Account", "账户";
     help: "Keys", "快捷键";
     close: "Close", "关闭";
     other_language: "中文", "English";
@@ -352,7 +356,7 @@ mod tests {
                 Lang::Zh,
             ),
         ] {
-            assert_eq!(Lang::of(&headers(&pairs)), expected, "{pairs:?}");
+            assert_eq!(Lang::of(&headers(&pairs), None), expected, "{pairs:?}");
         }
     }
 

@@ -28,7 +28,9 @@ impl Coded {
 /// `None` for a code that this version does not know, such as a vendor's own.
 fn words(code: &str, lang: Lang) -> Option<&'static str> {
     let (en, zh) = match code {
-        reason::NOT_READY => ("the provider is still making the file", "厂商仍在生成文件"),
+        reason::NOT_READY | reason::LINK_NOT_READY => {
+            ("the provider is still making the file", "厂商仍在生成文件")
+        }
         reason::PROVIDER_STUCK => (
             "the provider should have made the file long ago, and has not",
             "厂商早该生成文件，却一直没有",
@@ -109,6 +111,14 @@ fn words(code: &str, lang: Lang) -> Option<&'static str> {
         note::HEADER_DIFFERS => (
             "its header says otherwise than its sound",
             "文件头与声音不符",
+        ),
+        note::CHANGED_AT_VENDOR => (
+            "the provider changed the file later; both are kept",
+            "厂商后来改动了文件；两份均已保留",
+        ),
+        note::OTHER_BYTES => (
+            "another recording goes by its name, with other bytes",
+            "另有同名录音，但内容不同",
         ),
         note::ENCRYPTED => ("encrypted, and the key is not known", "已加密，且不知密钥"),
         "html_instead_of_audio" | "xml_instead_of_audio" | "json_instead_of_audio" => {
@@ -257,6 +267,7 @@ pub fn role(role: Role, lang: Lang) -> &'static str {
         Role::Access => lang.pick("access copy", "收听副本"),
         Role::Waveform => lang.pick("waveform", "波形"),
         Role::Manifest => lang.pick("manifest", "清单"),
+        Role::Duplicate => lang.pick("duplicate", "重复文件"),
     }
 }
 

@@ -56,9 +56,10 @@
     const send = () => {
       close();
       if (parts.length === 0) return;
-      const body = new Blob([JSON.stringify({ parts_ms: parts.splice(0, 200) })], { type: "application/json" });
-      const to = `/api/v1/recordings/${recording()}/heard`;
-      if (!navigator.sendBeacon?.(to, body)) fetch(to, { method: "POST", body, keepalive: true });
+      const body = JSON.stringify({ parts_ms: parts.splice(0, 200) });
+      const headers = { "Content-Type": "application/json", "x-callvault-word": document.body.dataset.word };
+      // It outlives the page.
+      fetch(`/api/v1/recordings/${recording()}/heard`, { method: "POST", body, headers, keepalive: true }).catch(() => {});
     };
     audio.addEventListener("timeupdate", () => {
       if (audio.paused || audio.seeking) return;

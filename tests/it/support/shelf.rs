@@ -8,7 +8,7 @@ use std::time::Duration;
 use callvault::domain::call::CallFacts;
 use callvault::domain::clock::Timestamp;
 use callvault::domain::notice::Notice;
-use callvault::domain::reading::{Announced, Reading};
+use callvault::domain::reading::{Announced, Link, Reading};
 use callvault::domain::retry::RetryAdvice;
 use callvault::providers::contract::{
     Address, Admission, AskedCall, Capabilities, Defaults, Incoming, ListPage, Located, Outcome,
@@ -42,9 +42,13 @@ pub struct Shelf {
     pub mood: Mutex<Mood>,
     /// When, and the recording's call.
     pub items: Mutex<Vec<(Timestamp, String)>>,
+    /// What lies in the customer's bucket, and how that behaves.
+    pub bucket: Mutex<BTreeMap<String, Timestamp>>,
+    pub bucket_mood: Mutex<Mood>,
     /// What is heard when a call is asked for; a call that is not here has nothing.
     pub answers: Mutex<BTreeMap<String, usize>>,
-    /// Each question: `list FROM TO PAGE` in minutes since 1970, `ask CALL`.
+    /// Each question: `list FROM TO PAGE` in minutes since 1970, `ask CALL`, `bucket FROM PAGE`,
+    /// `ask bucket CALL`; of a recording `link` when its notice's was tried, else `vendor`.
     pub asked: Mutex<Vec<String>>,
     /// Where recordings can be had, each under its call's id; `None`: not made yet.
     pub address: Mutex<Option<String>>,
@@ -67,6 +71,8 @@ impl Shelf {
             page_size: 2,
             mood: Mutex::default(),
             items: Mutex::default(),
+            bucket: Mutex::default(),
+            bucket_mood: Mutex::default(),
             answers: Mutex::default(),
             asked: Mutex::default(),
             address: Mutex::default(),
@@ -90,6 +96,14 @@ impl Shelf {
         *self.mood.lock().unwrap() = mood;
     }
 
+    pub fn put_in_bucket(&self, at: Timestamp, call: &str) {
+        self.bucket.lock().unwrap().insert(call.to_owned(), at);
+    }
+
+    pub fn set_bucket(&self, mood: Mood) {
+        *self.bucket_mood.lock().unwrap() = mood;
+    }
+
     pub fn questions(&self) -> Vec<String> {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
@@ -97,7 +111,10 @@ impl Shelf {
     fn error(&self, kind: ProviderErrorKind, doing: &'static str) -> ProviderError {
         ProviderError {
             kind,
-            advice: RetryAdvice::Backoff,
+            advice: match kind {
+                ProviderErrorKind::CannotListBucket => RetryAdvice::Never,
+                _ => RetryAdvice::Backoff,
+            },
             source_name: self.common.name.clone(),
             doing,
             detail: "as the test wants it".to_owned(),
@@ -170,6 +187,10 @@ impl Provider for Shelf {
                 provider_recording_id: Some(recording.to_owned()),
                 aliases: vec![format!("r:{recording}")],
                 confirmed: true,
+                link: body["link"].as_str().map(|url| Link {
+                    url: url.to_owned(),
+                    until: None,
+                }),
                 ..Announced::default()
             });
         }
@@ -180,6 +201,14 @@ impl Provider for Shelf {
         if let Mood::Fails(kind) = *self.mood.lock().unwrap() {
             return Err(self.error(kind, "locate"));
         }
+        if let Some(link) = &wanted.link {
+            self.log("link".to_owned());
+            return Ok(Located::Ready(Address {
+                url: link.url.clone(),
+                ..Address::default()
+            }));
+        }
+        self.log("vendor".to_owned());
         let address = self.address.lock().unwrap().clone();
         Ok(match address {
             Some(base) => Located::Ready(Address {
@@ -256,6 +285,49 @@ impl Provider for Shelf {
         Ok((1..=count)
             .map(|n| told(&call.provider_call_id, n))
             .collect())
+    }
+
+    async fn list_bucket(
+        &self,
+        written: Window,
+        page: Option<&str>,
+        _now: Timestamp,
+    ) -> Result<ListPage, ProviderError> {
+        let from = written.from.ms() / 60_000;
+        self.log(format!("bucket {from} {}", page.unwrap_or("-")));
+        let number: usize = page.map_or(0, |page| page.parse().unwrap());
+        let mood = *self.bucket_mood.lock().unwrap();
+        match mood {
+            Mood::Fails(kind) => return Err(self.error(kind, "list_bucket")),
+            Mood::HangsAt(at) if at == number => std::future::pending().await,
+            Mood::TokensDie if number > 0 => {
+                return Err(self.error(ProviderErrorKind::BadAnswer, "list_bucket"));
+            }
+            _ => {}
+        }
+        let bucket = self.bucket.lock().unwrap();
+        let start = number * self.page_size;
+        let keys = bucket.iter().skip(start).take(self.page_size);
+        let told = keys
+            .filter(|(_, at)| (written.from..=written.to).contains(*at))
+            .map(|(call, _)| told(call, 1))
+            .collect();
+        let next = (bucket.len() > start + self.page_size).then(|| (number + 1).to_string());
+        Ok(ListPage { told, next })
+    }
+
+    async fn ask_bucket(
+        &self,
+        call: &AskedCall,
+        _now: Timestamp,
+    ) -> Result<Vec<Told>, ProviderError> {
+        let call = &call.provider_call_id;
+        self.log(format!("ask bucket {call}"));
+        if let Mood::Fails(kind) = *self.bucket_mood.lock().unwrap() {
+            return Err(self.error(kind, "ask_bucket"));
+        }
+        let is_there = self.bucket.lock().unwrap().contains_key(call);
+        Ok(is_there.then(|| told(call, 1)).into_iter().collect())
     }
 
     async fn delete(&self, wanted: &Wanted, _now: Timestamp) -> Result<(), ProviderError> {

@@ -18,6 +18,16 @@ type Script = dyn Fn(&str) -> (u16, String) + Send + Sync;
 async fn scripted(
     script: impl Fn(&str) -> (u16, String) + Send + Sync + 'static,
 ) -> (Arc<dyn Provider>, Arc<Mutex<Vec<[String; 2]>>>) {
+    scripted_with("", script).await
+}
+
+/// Keys for the media store.
+const MEDIA: &str = "secret_id = \"AKID\"\nsecret_key = \"s\"";
+
+async fn scripted_with(
+    more: &str,
+    script: impl Fn(&str) -> (u16, String) + Send + Sync + 'static,
+) -> (Arc<dyn Provider>, Arc<Mutex<Vec<[String; 2]>>>) {
     #[derive(Clone)]
     struct Desk(Arc<Script>, Arc<Mutex<Vec<[String; 2]>>>);
     async fn answer(State(desk): State<Desk>, RawQuery(query): RawQuery) -> (StatusCode, String) {
@@ -42,7 +52,7 @@ async fn scripted(
         .with_state(Desk(Arc::new(script), asked.clone()));
     tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
     let keys = format!(
-        "sdk_app_id = {APP}\ncallback_key = \"{KEY}\"\nrequests_per_second = 1000\nbase_url.cos = \"{url}\"\n\
+        "sdk_app_id = {APP}\ncallback_key = \"{KEY}\"\n{more}\nrequests_per_second = 1000\nbase_url.cos = \"{url}\"\n\
          cos = {{ bucket = \"b-1\", region = \"r\", prefix = \"/calls/a/\", secret_id = \"AKID\", secret_key = \"s\" }}"
     );
     let (common, own) =
@@ -125,8 +135,9 @@ async fn names_in_the_bucket_tell_task_room_user_and_what_is_no_recording() {
         "calls/a/t5/",
     ];
     let (provider, asked) = scripted(move |_| page(&keys.map(|key| (key, NOON)), None)).await;
-    assert!(provider.capabilities().can_list && provider.capabilities().can_ask);
-    let got = provider.list(window(), None, now()).await.unwrap();
+    let can = provider.capabilities();
+    assert!(can.can_list_bucket && can.can_ask_bucket && !can.can_list && !can.can_ask);
+    let got = provider.list_bucket(window(), None, now()).await.unwrap();
     assert_eq!(got.next, None);
     assert_eq!(
         *asked.lock().unwrap(),
@@ -213,7 +224,7 @@ async fn a_window_is_read_page_by_page_and_only_what_was_written_in_it_is_told()
     let (mut seen, mut page, mut keys) = (Vec::new(), None, std::collections::BTreeSet::new());
     loop {
         let got = provider
-            .list(window(), page.as_deref(), now())
+            .list_bucket(window(), page.as_deref(), now())
             .await
             .unwrap();
         keys.extend(got.told.iter().map(|one| one.dedup_key.clone()));
@@ -244,7 +255,8 @@ async fn one_tasks_folder_is_asked_for_and_a_page_that_repeats_ends_it() {
         page(&objects, Some("calls/a/task-1/1400567890_7.aac"))
     })
     .await;
-    let news = provider.ask(&asked_call("task-1"), now()).await.unwrap();
+    let call = asked_call("task-1");
+    let news = provider.ask_bucket(&call, now()).await.unwrap();
     let calls: std::collections::BTreeSet<_> = readings(&*provider, &news)
         .into_iter()
         .map(|reading| reading.calls[0].provider_call_id.clone())
@@ -256,17 +268,28 @@ async fn one_tasks_folder_is_asked_for_and_a_page_that_repeats_ends_it() {
     // A room's life is no task: its folder cannot be known.
     let (provider, asked) = scripted(|_| page(&[], None)).await;
     let life = asked_call("1400567890_desk-17_1709596800");
-    assert_eq!(provider.ask(&life, now()).await.unwrap(), []);
+    assert_eq!(provider.ask_bucket(&life, now()).await.unwrap(), []);
     assert!(asked.lock().unwrap().is_empty());
-    // The sweep leaves a list whose tokens repeat.
-    let (provider, _) = scripted(|_| page(&[("calls/a/x/y", NOON)], Some("calls/a/x/y"))).await;
-    let first = provider.list(window(), None, now()).await.unwrap().next;
-    let again = provider.list(window(), first.as_deref(), now()).await;
-    assert_eq!(again.unwrap().next, first);
+    // A walk may go on for weeks: that its pages go round is seen from one page alone.
+    let (provider, asked) = scripted(|_| page(&[("calls/a/x/y", NOON)], Some("calls/a/x/y"))).await;
+    let list = async |page: Option<&str>| provider.list_bucket(window(), page, now()).await;
+    let first = list(None).await.unwrap().next;
+    assert_eq!(first.as_deref(), Some("calls/a/x/y"));
+    let again = list(first.as_deref()).await.unwrap_err();
+    assert_eq!(again.kind, ProviderErrorKind::BadAnswer);
+    // The prefix was another one when this page was kept.
+    list(Some("calls/b/x/y")).await.unwrap();
+    let markers: Vec<String> = asked
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|[_, m]| m.clone())
+        .collect();
+    assert_eq!(markers, ["", "calls/a/x/y", ""]);
 }
 
 #[tokio::test]
-async fn a_bucket_that_refuses_says_why_and_one_that_may_not_be_listed_stops_nothing() {
+async fn a_bucket_that_refuses_says_why_and_one_that_may_not_be_listed_is_no_empty_one() {
     use ProviderErrorKind as Kind;
     for (answer, kind) in [
         (fault(403, "InvalidAccessKeyId"), Kind::CredentialsRefused),
@@ -287,16 +310,32 @@ async fn a_bucket_that_refuses_says_why_and_one_that_may_not_be_listed_stops_not
     ] {
         let shown = format!("{answer:?}");
         let (provider, _) = scripted(move |_| answer.clone()).await;
-        let error = provider.list(window(), None, now()).await.unwrap_err();
+        let error = provider
+            .list_bucket(window(), None, now())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind, kind, "{shown}");
         assert!(!error.to_string().contains("q-signature"), "{error}");
     }
-    let (provider, _) = scripted(|_| fault(403, "AccessDenied")).await;
-    let got = provider.list(window(), None, now()).await.unwrap();
-    assert_eq!((got.told.len(), got.next), (0, None));
-    assert_eq!(provider.ask(&asked_call("t"), now()).await.unwrap(), []);
+    // May not be listed: never "listed, nothing there". Without the media store nothing else would find it.
+    for (more, kind) in [
+        ("", Kind::CredentialsRefused),
+        (MEDIA, Kind::CannotListBucket),
+    ] {
+        let (provider, _) = scripted_with(more, |_| fault(403, "AccessDenied")).await;
+        let listed = provider.list_bucket(window(), None, now()).await;
+        let asked = provider.ask_bucket(&asked_call("t"), now()).await;
+        assert_eq!(listed.unwrap_err().kind, kind, "{more}");
+        assert_eq!(asked.unwrap_err().kind, kind, "{more}");
+    }
+    let (provider, asked) = scripted(|_| fault(403, "AccessDenied")).await;
     let codes: Vec<_> = provider.check().await.into_iter().map(|f| f.code).collect();
     assert_eq!(codes, ["cannot_search", "cannot_list_bucket"]);
+    // As the sweep asks, because a key may be let in below the prefix alone.
+    let _ = provider.list_bucket(window(), None, now()).await;
+    let asked = asked.lock().unwrap();
+    assert_eq!(asked[0], asked[1], "{asked:?}");
+    assert_eq!(asked[0][0], "calls/a/");
 }
 
 #[test]
@@ -307,8 +346,8 @@ fn the_bucket_follows_the_media_store_unless_that_is_not_wanted() {
         ))
         .capabilities()
     };
-    assert!(cos("").can_list);
-    assert!(!cos(", list = false").can_list);
-    assert!(cos(", list = false").can_ask);
-    assert!(!source("").capabilities().can_list);
+    assert!(cos("").can_list_bucket && cos("").lists());
+    assert!(!cos(", list = false").lists());
+    assert!(cos(", list = false").can_ask_bucket && cos("").asks());
+    assert!(!source("").capabilities().lists());
 }

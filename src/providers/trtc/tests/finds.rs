@@ -144,6 +144,20 @@ async fn an_answer_about_another_file_is_no_answer() {
         locate("lost").await.unwrap(),
         Located::Gone { .. }
     ));
+    // The file may be on its way: an early "does not exist", asked because the address gave nothing, is no loss.
+    let asked_early = async |after_s: i64| {
+        let young = Wanted {
+            arrived_at: now.plus_ms(-after_s * 1000),
+            ..wanted(json!({ "file_ids": ["lost"], "legacy": after_s == 298 }))
+        };
+        provider.locate(&young, now).await.unwrap()
+    };
+    let code = Some("NotExistFileIdSet".to_owned());
+    for after_s in [0, 298, 299] {
+        let code = code.clone();
+        assert_eq!(asked_early(after_s).await, Located::NotReady { code });
+    }
+    assert_eq!(asked_early(300).await, Located::Gone { code });
     let error = locate("both").await.unwrap_err();
     assert_eq!(
         error.kind,

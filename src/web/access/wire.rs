@@ -1,69 +1,20 @@
-//! Who may read: a token, or this very machine where none is set (CONTRACTS, section 2).
+//! The rule for when nobody has an account: the configured token, or this very machine.
 //!
-//! What a newcomer gets wrong: a peer on loopback proves nothing by itself. A proxy on this machine
-//! forwards the whole world, and any web page can make a browser on this machine call us. So `Host`
-//! must be loopback too (a rebound name is not), and no forwarding header may be there. Once a token
-//! is set nobody reads without it, whatever the address.
+//! What a newcomer gets wrong: a peer on loopback proves nothing by itself. A proxy on this machine forwards the whole
+//! world, and any web page can make a browser on this machine call us. So `Host` must be loopback too (a rebound name
+//! is not), and no forwarding header may be there.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, RwLock};
+use std::net::IpAddr;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::http::Method;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{AUTHORIZATION, HOST};
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::{HeaderMap, Uri};
 
-use super::problem::ApiError;
-use super::settings::Network;
-use super::state::WebState;
+use super::Wire;
 use crate::domain::secret::Secret;
-
-/// Both ends of a connection, put beside every request by the listener.
-#[derive(Clone, Copy, Debug)]
-pub struct Wire {
-    /// What the listener is bound to, not where this connection arrived.
-    pub listener: SocketAddr,
-    pub peer: SocketAddr,
-}
-
-/// Who reads; stands in every audit row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reader {
-    pub actor: String,
-    /// The address of the caller, through trusted proxies.
-    pub from: String,
-}
-
-/// The token that readers show; replaced while the server runs when the configuration is read again.
-#[derive(Clone, Debug, Default)]
-pub struct ApiToken(Arc<RwLock<Option<Arc<Secret>>>>);
-
-impl ApiToken {
-    pub fn new(token: Option<Secret>) -> Self {
-        let cell = Self::default();
-        cell.replace(token);
-        cell
-    }
-
-    /// From the next request on; `None` lets this very machine alone read.
-    pub fn replace(&self, token: Option<Secret>) {
-        let token = token.map(Arc::new);
-        match self.0.write() {
-            Ok(mut guard) => *guard = token,
-            Err(poisoned) => *poisoned.into_inner() = token,
-        }
-    }
-
-    fn now(&self) -> Option<Arc<Secret>> {
-        match self.0.read() {
-            Ok(guard) => guard.clone(),
-            Err(poisoned) => poisoned.into_inner().clone(),
-        }
-    }
-}
+use crate::web::settings::Network;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
@@ -71,82 +22,63 @@ pub enum Denied {
     CrossSite,
 }
 
-/// Lets readers through and tells the handlers who they are.
+/// Whether the request may come from where a browser says that it comes from.
 ///
-/// It is a layer around the whole reading part of the router, so that no new page can forget it.
-pub async fn readers_only(
-    State(state): State<WebState>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let wire = request.extensions().get::<Wire>().copied();
-    let token = state.api_token.now();
-    match judge(token.as_deref(), wire, request.uri(), request.headers()) {
-        Ok(actor) => {
-            let from = wire.map_or(String::new(), |wire| {
-                let trusted = &state.settings.trusted_proxies;
-                caller(wire.peer.ip(), request.headers(), trusted).to_string()
-            });
-            let actor = actor.to_owned();
-            request.extensions_mut().insert(Reader { actor, from });
-            next.run(request).await
-        }
-        Err(denied) => {
-            let caller = wire.map(|wire| {
-                caller(
-                    wire.peer.ip(),
-                    request.headers(),
-                    &state.settings.trusted_proxies,
-                )
-            });
-            tracing::warn!(?caller, ?denied, "a reader was turned away");
-            state.metrics.denied();
-            let path = request.uri().path();
-            let page = !(path.starts_with("/api/") || path == "/metrics");
-            match denied {
-                Denied::CrossSite => ApiError::cross_site(),
-                Denied::NoToken if page && token.is_some() => ApiError::password_required(),
-                Denied::NoToken => ApiError::token_required(),
-            }
-            .into_response()
-        }
+/// A link from elsewhere may open a page here. An element or a script of another site gets nothing, and no form of
+/// another site changes anything.
+pub fn same_site(method: &Method, headers: &HeaderMap) -> Result<(), Denied> {
+    let word = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let foreign = matches!(word("sec-fetch-site"), Some("cross-site" | "same-site"));
+    if foreign && word("sec-fetch-mode") != Some("navigate") {
+        return Err(Denied::CrossSite);
     }
+    if method.is_safe() {
+        return Ok(());
+    }
+    // `null` is the origin of a sandbox or a redirect between sites. Ours is the host that was asked.
+    let told = headers.get(ORIGIN).map(|value| value.to_str().ok());
+    let host = word(HOST.as_str());
+    let own = match told {
+        None => true,
+        Some(origin) => {
+            let named = origin.and_then(|origin| origin.split_once("://"));
+            named.is_some_and(|(_, origin)| Some(origin) == host)
+        }
+    };
+    if foreign || !own {
+        return Err(Denied::CrossSite);
+    }
+    Ok(())
 }
 
-/// The rule itself: who reads, for the audit trail.
+/// Who reads, for the audit trail, while there are no accounts.
 pub fn judge(
     token: Option<&Secret>,
     wire: Option<Wire>,
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<&'static str, Denied> {
-    // Browsers say where a request comes from. A link from elsewhere may open a page here; an
-    // element or a script of another site gets nothing (its user may have typed the password here).
-    let word = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let foreign = matches!(word("sec-fetch-site"), Some("cross-site" | "same-site"));
-    if foreign && word("sec-fetch-mode") != Some("navigate") {
-        return Err(Denied::CrossSite);
-    }
     match token {
         Some(token) => match offered(headers) {
             Some(offer) if !token.is_empty() && token.matches(&offer) => Ok("token:api_token"),
             _ => Err(Denied::NoToken),
         },
-        None => {
-            let here = wire.is_some_and(|wire| {
-                wire.listener.ip().to_canonical().is_loopback()
-                    && wire.peer.ip().to_canonical().is_loopback()
-            });
-            if here && asks_loopback(uri, headers) && !forwarded(headers) {
-                return Ok("loopback");
-            }
-            Err(Denied::NoToken)
-        }
+        None if is_here(wire, uri, headers) => Ok("loopback"),
+        None => Err(Denied::NoToken),
     }
 }
 
+/// Asked by this very machine, by its own name, with nobody in between.
+pub fn is_here(wire: Option<Wire>, uri: &Uri, headers: &HeaderMap) -> bool {
+    let here = wire.is_some_and(|wire| {
+        wire.listener.ip().to_canonical().is_loopback()
+            && wire.peer.ip().to_canonical().is_loopback()
+    });
+    here && asks_loopback(uri, headers) && !forwarded(headers)
+}
+
 /// The token in `Authorization`: bearer, or the password of Basic. Two such headers are none.
-fn offered(headers: &HeaderMap) -> Option<String> {
+pub fn offered(headers: &HeaderMap) -> Option<String> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;
     if values.next().is_some() {
@@ -197,8 +129,8 @@ fn forwarded(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Who called, for the log alone: through trusted proxies, the last address that none of them owns.
-fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+/// Who called, for the log and the trail: through trusted proxies, the last address that none of them owns.
+pub fn caller(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut caller = peer;
     let told: Vec<&str> = headers
@@ -370,9 +302,8 @@ mod tests {
     }
 
     #[test]
-    fn another_site_may_link_but_not_embed() {
-        let loopback = wire("127.0.0.1:8080", "127.0.0.1:5000");
-        let host = ("host", "localhost");
+    fn another_site_may_link_but_neither_embed_nor_send() {
+        let host = ("host", "localhost:8080");
         for (site, mode, allowed) in [
             ("same-origin", "no-cors", true),
             ("none", "navigate", true),
@@ -380,12 +311,29 @@ mod tests {
             ("cross-site", "no-cors", false),
             ("same-site", "cors", false),
         ] {
-            let asked = ask(
-                None,
-                loopback,
-                &[host, ("sec-fetch-site", site), ("sec-fetch-mode", mode)],
+            let told = headers(&[host, ("sec-fetch-site", site), ("sec-fetch-mode", mode)]);
+            assert_eq!(
+                same_site(&Method::GET, &told).is_ok(),
+                allowed,
+                "{site} {mode}"
             );
-            assert_eq!(asked.is_ok(), allowed, "{site} {mode}");
+            let own = matches!(site, "same-origin" | "none");
+            assert_eq!(
+                same_site(&Method::POST, &told).is_ok(),
+                own,
+                "{site} {mode}"
+            );
+        }
+        for (origin, allowed) in [
+            ("http://localhost:8080", true),
+            ("https://localhost:8080", true),
+            ("http://localhost:8081", false),
+            ("https://evil.example", false),
+            ("null", false),
+        ] {
+            let told = headers(&[host, ("origin", origin)]);
+            assert_eq!(same_site(&Method::POST, &told).is_ok(), allowed, "{origin}");
+            assert!(same_site(&Method::GET, &told).is_ok(), "{origin}");
         }
     }
 

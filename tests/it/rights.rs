@@ -1,0 +1,433 @@
+//! Every route against every role, and every answer against the calls that somebody may see.
+//!
+//! A new route fails here until it says who may use it: the list comes from the router.
+
+use std::collections::BTreeSet;
+
+use callvault::domain::call::{CallFacts, Party};
+use callvault::domain::clock::Timestamp;
+use callvault::domain::rights::{Role, Scope};
+use callvault::web::router::patterns;
+use http::Method;
+
+use crate::accounts::{add, sign_in, word_of};
+use crate::support::http::{Answer, ask, get_with};
+use crate::support::web::{NOW_MS, WebHouse};
+
+/// Who gets through.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum May {
+    /// Without anything at all.
+    Everybody,
+    /// Whoever is signed in.
+    All,
+    /// These, and with a narrow scope as well (for calls in it).
+    In(&'static [Role]),
+    /// These, and only with a whole scope.
+    House(&'static [Role]),
+}
+
+use May::{All, Everybody, House, In};
+use Role::{Administrator, Auditor, Listener, Officer};
+
+const HEARS: &[Role] = &[Listener, Officer, Administrator];
+const WATCHES: &[Role] = &[Officer, Auditor, Administrator];
+const READS_TRAIL: &[Role] = &[Auditor, Administrator];
+const RULES: &[Role] = &[Administrator];
+const TAKES: &[Role] = &[Officer, Administrator];
+
+/// Method, pattern, what is asked (`{id}` recording, `{call}` call), who may.
+const MATRIX: &[(&str, &str, &str, May)] = &[
+    ("GET", "/", "/", All),
+    ("GET", "/recordings/{id}", "/recordings/{id}", All),
+    ("GET", "/metrics", "/metrics", All),
+    ("GET", "/api/v1/recordings", "/api/v1/recordings", All),
+    (
+        "GET",
+        "/api/v1/recordings/{id}",
+        "/api/v1/recordings/{id}",
+        All,
+    ),
+    (
+        "GET",
+        "/api/v1/recordings/{id}/audio",
+        "/api/v1/recordings/{id}/audio",
+        In(HEARS),
+    ),
+    (
+        "GET",
+        "/api/v1/recordings/{id}/audio",
+        "/api/v1/recordings/{id}/audio?role=original",
+        In(TAKES),
+    ),
+    (
+        "GET",
+        "/api/v1/recordings/{id}/waveform",
+        "/api/v1/recordings/{id}/waveform",
+        In(HEARS),
+    ),
+    ("GET", "/api/v1/calls/{id}", "/api/v1/calls/{call}", All),
+    (
+        "GET",
+        "/api/v1/calls/by/{source}/{id}",
+        "/api/v1/calls/by/desk/c1",
+        All,
+    ),
+    ("GET", "/api/v1/status", "/api/v1/status", House(WATCHES)),
+    ("GET", "/api/v1/openapi.json", "/api/v1/openapi.json", All),
+    ("GET", "/account", "/account", All),
+    ("POST", "/account/password", "/account/password", All),
+    ("POST", "/account/language", "/account/language", All),
+    ("POST", "/account/sessions", "/account/sessions", All),
+    ("POST", "/sign-out", "/sign-out", All),
+    ("GET", "/audit", "/audit", House(READS_TRAIL)),
+    ("POST", "/audit/verify", "/audit/verify", House(READS_TRAIL)),
+    ("GET", "/audit/export", "/audit/export", House(READS_TRAIL)),
+    ("GET", "/admin/accounts", "/admin/accounts", House(RULES)),
+    ("POST", "/admin/accounts", "/admin/accounts", House(RULES)),
+    (
+        "POST",
+        "/admin/accounts/link",
+        "/admin/accounts/link",
+        House(RULES),
+    ),
+    (
+        "POST",
+        "/admin/accounts/disable",
+        "/admin/accounts/disable",
+        House(RULES),
+    ),
+    (
+        "POST",
+        "/admin/accounts/enable",
+        "/admin/accounts/enable",
+        House(RULES),
+    ),
+    ("GET", "/admin/tokens", "/admin/tokens", House(RULES)),
+    ("POST", "/admin/tokens", "/admin/tokens", House(RULES)),
+    (
+        "POST",
+        "/admin/tokens/revoke",
+        "/admin/tokens/revoke",
+        House(RULES),
+    ),
+    ("GET", "/admin/sources", "/admin/sources", House(RULES)),
+    ("POST", "/admin/sources", "/admin/sources", House(RULES)),
+    (
+        "GET",
+        "/admin/configuration",
+        "/admin/configuration",
+        House(RULES),
+    ),
+    ("GET", "/readyz", "/readyz", Everybody),
+    ("GET", "/healthz", "/healthz", Everybody),
+    ("GET", "/ui/{version}/{file}", "/ui/x/icon.svg", Everybody),
+    ("GET", "/sign-in", "/sign-in", Everybody),
+    ("POST", "/sign-in", "/sign-in", Everybody),
+    ("GET", "/sign-in/link", "/sign-in/link?t=x", Everybody),
+    ("POST", "/sign-in/link", "/sign-in/link", Everybody),
+    ("POST", "/hooks/{source}", "/hooks/desk", Everybody),
+    ("POST", "/hooks/{source}/{x}", "/hooks/desk/cdr", Everybody),
+    (
+        "POST",
+        "/hooks/{source}/{x}/{y}",
+        "/hooks/desk/a/b",
+        Everybody,
+    ),
+];
+
+fn call(id: &str, caller: &str, party: &str) -> CallFacts {
+    let start = Timestamp::from_ms(NOW_MS - 20 * 60_000);
+    CallFacts {
+        started_at: Some(start),
+        duration_ms: Some(90_000),
+        caller: Some(caller.into()),
+        callee: Some("057188881234".into()),
+        parties: vec![Party {
+            id: Some(party.into()),
+            name: Some("Wang Li".into()),
+            ..Party::default()
+        }],
+        recorded: Some(true),
+        talked: Some(true),
+        is_cdr: true,
+        ..CallFacts::new(id)
+    }
+}
+
+struct Desk {
+    house: WebHouse,
+    /// Recording and call.
+    id: String,
+    call: String,
+}
+
+/// One archived recording of a call from +8613900000001, party `agent7`, source `desk`.
+async fn desk() -> Desk {
+    let house = WebHouse::open().await;
+    house
+        .learn(call("c1", "+8613900000001", "Agent7"), Some("r1"))
+        .await;
+    let id = house
+        .archive_next(b"RIFF original", Some(b"0123456789abcdef"))
+        .await;
+    let list = house
+        .db
+        .search(&Default::default(), None, 10)
+        .await
+        .unwrap();
+    let call = list.items[0].call_id.to_string();
+    Desk {
+        house,
+        id: id.to_string(),
+        call,
+    }
+}
+
+async fn asked(desk: &Desk, method: &str, target: &str, cookie: Option<&str>) -> Answer {
+    let target = target
+        .replace("{id}", &desk.id)
+        .replace("{call}", &desk.call);
+    let mut headers = vec![("content-type", "application/x-www-form-urlencoded")];
+    let mut body = String::new();
+    if let Some(cookie) = cookie {
+        headers.push(("cookie", cookie));
+        // Every field that any form has, so that each handler comes to ask for its right.
+        body = format!(
+            "word={}&name=nobody&role=boss&days=0&test=none&old=x&new=x&again=y&language=en\
+             &session=00000000-0000-0000-0000-000000000000",
+            word_of(cookie)
+        );
+    }
+    let method: Method = method.parse().unwrap();
+    ask(desk.house.at, method, &target, &headers, body).await
+}
+
+/// Refused at the door or for want of a right; what the handler itself says is no matter here.
+fn is_refused(answer: &Answer) -> bool {
+    // Signing out leads there as well, and takes the cookie away.
+    let to_sign_in =
+        answer.header("location").starts_with("/sign-in") && answer.header("set-cookie").is_empty();
+    to_sign_in || matches!(answer.status.as_u16(), 401 | 403)
+}
+
+#[test]
+fn every_route_says_who_may_use_it() {
+    let routes: BTreeSet<&str> = patterns().into_iter().map(|(route, _)| route).collect();
+    let told: BTreeSet<&str> = MATRIX.iter().map(|(_, route, _, _)| *route).collect();
+    let differ: Vec<_> = routes.symmetric_difference(&told).collect();
+    assert!(
+        differ.is_empty(),
+        "the router and this matrix agree on {differ:?}"
+    );
+    for (route, guarded) in patterns() {
+        let open = MATRIX
+            .iter()
+            .any(|(_, of, _, may)| *of == route && *may == Everybody);
+        assert_eq!(guarded, !open, "{route}");
+    }
+}
+
+#[tokio::test]
+async fn every_route_is_held_against_every_role() {
+    let desk = desk().await;
+    let mut wrong = Vec::new();
+    for role in Role::ALL {
+        for narrow in [false, true] {
+            let name = format!("{}-{narrow}", role.as_str());
+            let sources = if narrow {
+                vec!["desk".to_owned()]
+            } else {
+                Vec::new()
+            };
+            let scope = Scope {
+                sources,
+                ..Scope::default()
+            };
+            add(&desk.house, &name, role, scope).await;
+            let mut cookie = sign_in(&desk.house, &name).await;
+            for (method, _, target, may) in MATRIX {
+                let answer = asked(&desk, method, target, Some(&cookie)).await;
+                let expected = match may {
+                    Everybody | All => true,
+                    In(roles) => roles.contains(&role),
+                    House(roles) => roles.contains(&role) && !narrow,
+                };
+                let through = match may {
+                    // What these say to strangers is their own matter.
+                    Everybody => true,
+                    _ => !is_refused(&answer),
+                };
+                if through != expected {
+                    wrong.push(format!("{name}: {method} {target}: {}", answer.status));
+                }
+                if expected && *method == "GET" && *may != Everybody {
+                    assert_eq!(answer.status.as_u16(), 200, "{name}: {method} {target}");
+                }
+                if *target == "/sign-out" {
+                    cookie = sign_in(&desk.house, &name).await;
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // And nobody at all.
+    for (method, _, target, may) in MATRIX.iter().filter(|line| line.3 != Everybody) {
+        if *target == "/metrics" {
+            continue; // On loopback this one is open.
+        }
+        let answer = asked(&desk, method, target, None).await;
+        assert!(
+            is_refused(&answer),
+            "nobody: {method} {target} {may:?}: {}",
+            answer.status
+        );
+    }
+    desk.house.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_out_of_scope_is_not_there() {
+    let desk = desk().await;
+    let lists = |sources: &[&str], numbers: &[&str], parties: &[&str]| {
+        let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+        Scope {
+            sources: own(sources),
+            numbers: own(numbers),
+            parties: own(parties),
+        }
+    };
+    let nobody = "00000000-0000-0000-0000-000000000000";
+    for (n, (scope, sees)) in [
+        (lists(&["desk"], &[], &[]), true),
+        (lists(&["desk", "guarded"], &[], &[]), true),
+        (lists(&[], &["+8613900000001"], &[]), true),
+        (lists(&[], &["0086 139-0000-0001"], &[]), true),
+        (lists(&[], &["90000001", "+8613911111111"], &[]), true),
+        (lists(&[], &["88881234"], &[]), true),
+        (lists(&[], &[], &["agent7"]), true),
+        (lists(&["desk"], &["+8613911111111"], &["AGENT7"]), true),
+        (lists(&["guarded"], &[], &[]), false),
+        (lists(&["guarded"], &["+8613900000001"], &[]), false),
+        (lists(&["desk"], &["+8613911111111"], &[]), false),
+        (lists(&[], &["+86139000000011"], &[]), false),
+        (lists(&[], &["+"], &[]), false),
+        (lists(&[], &[], &["agent"]), false),
+        (lists(&[], &[], &["wang li"]), false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("officer{n}");
+        add(&desk.house, &name, Officer, scope.clone()).await;
+        let cookie = sign_in(&desk.house, &name).await;
+        let mine = [("cookie", cookie.as_str())];
+        let with = async |target: String| get_with(desk.house.at, &target, &mine).await;
+        for query in [
+            "",
+            "?q=wang",
+            "?number=1234",
+            "?source=desk",
+            "?party=agent7",
+            "?q=c1",
+        ] {
+            let list = with(format!("/api/v1/recordings{query}")).await.json();
+            let found = list["items"].as_array().unwrap().len();
+            assert_eq!(found, usize::from(sees), "{scope:?} {query}");
+        }
+        for (target, missing) in [
+            (
+                format!("/api/v1/recordings/{}", desk.id),
+                format!("/api/v1/recordings/{nobody}"),
+            ),
+            (
+                format!("/api/v1/recordings/{}/audio", desk.id),
+                format!("/api/v1/recordings/{nobody}/audio"),
+            ),
+            (
+                format!("/api/v1/recordings/{}/audio?role=original", desk.id),
+                format!("/api/v1/recordings/{nobody}/audio?role=original"),
+            ),
+            (
+                format!("/api/v1/recordings/{}/waveform", desk.id),
+                format!("/api/v1/recordings/{nobody}/waveform"),
+            ),
+            (
+                format!("/api/v1/calls/{}", desk.call),
+                format!("/api/v1/calls/{nobody}"),
+            ),
+            (
+                "/api/v1/calls/by/desk/c1".into(),
+                "/api/v1/calls/by/desk/c2".into(),
+            ),
+            (
+                format!("/recordings/{}", desk.id),
+                format!("/recordings/{nobody}"),
+            ),
+        ] {
+            let answer = with(target.clone()).await;
+            if sees {
+                assert_eq!(answer.status.as_u16(), 200, "{scope:?} {target}");
+            } else {
+                let missing = with(missing).await;
+                assert_eq!(answer.status.as_u16(), 404, "{scope:?} {target}");
+                assert_eq!(
+                    answer.body, missing.body,
+                    "forbidden and missing look alike: {target}"
+                );
+            }
+        }
+    }
+    desk.house.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_sees_masked_numbers_sees_no_others() {
+    let desk = desk().await;
+    add(&desk.house, "audrey", Auditor, Scope::default()).await;
+    add(&desk.house, "li", Listener, Scope::default()).await;
+    let (audrey, li) = (
+        sign_in(&desk.house, "audrey").await,
+        sign_in(&desk.house, "li").await,
+    );
+    let text = async |cookie: &str, target: &str| {
+        let target = target
+            .replace("{id}", &desk.id)
+            .replace("{call}", &desk.call);
+        let answer = get_with(desk.house.at, &target, &[("cookie", cookie)]).await;
+        assert_eq!(answer.status.as_u16(), 200, "{target}");
+        answer.text().to_owned()
+    };
+    for target in [
+        "/",
+        "/recordings/{id}",
+        "/api/v1/recordings",
+        "/api/v1/recordings/{id}",
+        "/api/v1/calls/{call}",
+        "/api/v1/calls/by/desk/c1",
+    ] {
+        let (masked, whole) = (text(&audrey, target).await, text(&li, target).await);
+        assert!(whole.contains("13900000001"), "{target}: {whole}");
+        assert!(
+            !masked.contains("13900000001") && !masked.contains("057188881234"),
+            "{target}"
+        );
+        assert!(
+            masked.contains("0001") && masked.contains("1234"),
+            "{target}: {masked}"
+        );
+    }
+    // Nor can more digits be tried out than are shown.
+    for (query, found) in [
+        ("number=1234", 1),
+        ("number=991234", 1),
+        ("number=%2B8613911110001", 1),
+        ("q=5550001", 1),
+        ("number=2234", 0),
+    ] {
+        let list = text(&audrey, &format!("/api/v1/recordings?{query}")).await;
+        let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+        assert_eq!(list["items"].as_array().unwrap().len(), found, "{query}");
+    }
+    desk.house.stop().await;
+}
