@@ -21,6 +21,7 @@ mod m0014_fixity;
 mod m0015_accounts;
 mod m0016_audit_chain;
 mod m0018_same_as;
+mod m0020_desk;
 
 use sea_orm_migration::MigrationTrait;
 pub use sea_orm_migration::MigratorTrait;
@@ -49,6 +50,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0015_accounts::Step),
             Box::new(m0016_audit_chain::Step),
             Box::new(m0018_same_as::Step),
+            Box::new(m0020_desk::Step),
         ]
     }
 }

@@ -291,6 +291,10 @@ async fn join(txn: &DatabaseTransaction, into: Uuid, from: Uuid) -> Result<(), D
          select $1, sha256, notice_id, arrived_at_ms from notice_link where subject_id = $2 \
          on conflict (subject_id, sha256) do nothing",
         "update search_key set call_id = $1 where call_id = $2 and recording_id is not null",
+        "update call_note set call_id = $1 where call_id = $2",
+        "insert into call_tag (call_id, tag, author, made_at_ms) \
+         select $1, tag, author, made_at_ms from call_tag where call_id = $2 \
+         on conflict (call_id, tag) do nothing",
         "update call set has_recording = exists (select 1 from recording where call_id = $1), \
          expect_until_ms = coalesce(expect_until_ms, \
          (select expect_until_ms from call where call_id = $2)) where call_id = $1",
@@ -299,6 +303,7 @@ async fn join(txn: &DatabaseTransaction, into: Uuid, from: Uuid) -> Result<(), D
     }
     for sql in [
         "delete from notice_link where subject_id = $1",
+        "delete from call_tag where call_id = $1",
         "delete from search_key where call_id = $1",
         "delete from call_leg where call_id = $1",
         "delete from call where call_id = $1",

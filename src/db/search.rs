@@ -50,6 +50,10 @@ pub struct Query {
     pub min_duration_ms: Option<i64>,
     /// Inclusive.
     pub max_duration_ms: Option<i64>,
+    /// A note on the sound, by its code.
+    pub note: Option<String>,
+    /// A word that somebody put on the call.
+    pub tag: Option<String>,
     /// The calls that the asker may see.
     pub scope: Scope,
     /// The asker sees the last four digits of numbers, and so may look for no more: else each further digit could be
@@ -165,6 +169,16 @@ fn number_word(number: &str) -> Word {
         vec![Key::Is(words::EXACT, exact)]
     } else {
         vec![Key::Begins(words::NUMBER, number::reversed_digits(trimmed))]
+    }
+}
+
+/// Codes are plain words; what is none is in no row.
+fn like_note(code: &str) -> String {
+    let plain = code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if plain {
+        format!("%\"{code}\"%")
+    } else {
+        String::new()
     }
 }
 
@@ -285,6 +299,10 @@ impl Query {
                 self.window(&mut sql, "k.at_ms");
             }
             sql.push(&format!(") m cross join {table} {alias}"));
+        } else if let Some(tag) = &self.tag {
+            sql.push("(select call_id from call_tag where tag = ");
+            sql.bind(super::desk::tag(tag));
+            sql.push(&format!(") m cross join {table} {alias}"));
         } else {
             sql.push(&format!("{table} {alias}"));
         }
@@ -298,8 +316,20 @@ impl Query {
             List::Recordings => " where 1 = 1",
             List::BareCalls => " where not c.has_recording",
         });
-        if !found.is_empty() {
+        if !found.is_empty() || self.tag.is_some() {
             sql.push(&format!(" and {alias}.call_id = m.call_id"));
+        }
+        if let (false, Some(tag)) = (found.is_empty(), &self.tag) {
+            sql.push(&format!(
+                " and exists (select 1 from call_tag t where t.call_id = {alias}.call_id"
+            ));
+            sql.and("t.tag =", super::desk::tag(tag));
+            sql.push(")");
+        }
+        if let (List::Recordings, Some(note)) = (list, &self.note) {
+            // The first condition is that of an index: most recordings have no note.
+            sql.push(" and r.notes <> '[]'");
+            sql.and("r.notes like", like_note(note));
         }
         for word in &found {
             sql.push(&format!(
@@ -366,7 +396,7 @@ impl Database {
         for list in [List::Recordings, List::BareCalls] {
             let wanted = match list {
                 List::Recordings => !none,
-                List::BareCalls => none || query.state.is_none(),
+                List::BareCalls => query.note.is_none() && (none || query.state.is_none()),
             };
             if !wanted {
                 continue;

@@ -57,6 +57,7 @@ pub(super) async fn drop_into(
 ) -> Result<(), DbError> {
     for sql in [
         "update recording_alias set recording_id = $1 where recording_id = $2",
+        "update marker set recording_id = $1 where recording_id = $2",
         "insert into notice_link (subject_id, sha256, notice_id, arrived_at_ms) \
          select $1, sha256, notice_id, arrived_at_ms from notice_link where subject_id = $2 \
          on conflict (subject_id, sha256) do nothing",

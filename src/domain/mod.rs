@@ -1,5 +1,6 @@
 //! Pure rules: no I/O, no clock of its own, no SQL. Everything here can be tested as a table of cases.
 
+pub mod ask;
 pub mod audit;
 pub mod call;
 pub mod clock;

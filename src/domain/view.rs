@@ -260,3 +260,83 @@ pub struct FixityFinding {
     pub since: Timestamp,
     pub checked_at: Timestamp,
 }
+
+/// A second of a recording that somebody marked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Marker {
+    pub marker_id: Uuid,
+    pub recording_id: Uuid,
+    /// From the beginning of the sound.
+    pub offset_ms: i64,
+    pub text: String,
+    /// Who made it, as the audit trail names people.
+    pub author: String,
+    pub made_at: Timestamp,
+}
+
+/// What somebody wrote about a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct DeskNote {
+    pub note_id: Uuid,
+    pub call_id: Uuid,
+    pub text: String,
+    pub author: String,
+    pub made_at: Timestamp,
+}
+
+/// A word that people put on calls, and on how many.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct TagView {
+    pub tag: String,
+    pub calls: u64,
+}
+
+/// A search that its owner keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SavedSearch {
+    pub search_id: Uuid,
+    pub name: String,
+    /// As the search page's address has it behind `?`.
+    pub query: String,
+    pub made_at: Timestamp,
+}
+
+/// Notices that came within one hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct HourCount {
+    pub from: Timestamp,
+    pub notices: u64,
+}
+
+/// Recordings that are not yet archived and that their provider deletes within a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ExpiryBucket {
+    /// Fewer hours than this are left, and at least as many as in the class before; null for all that is longer.
+    pub below_hours: Option<i64>,
+    /// False for those of which nobody knows an end.
+    pub is_known: bool,
+    pub recordings: u64,
+}
+
+/// Why recordings of a source wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct WaitReason {
+    pub source: String,
+    pub reason: String,
+    pub recordings: u64,
+    /// When the first of them was told of.
+    pub since: Option<Timestamp>,
+}
+
+/// The answer of `operations`: the status, and what stands behind it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct OperationsView {
+    pub status: StatusView,
+    /// `ok` or `away`.
+    pub parts: BTreeMap<String, String>,
+    pub notices_by_hour: Vec<HourCount>,
+    pub time_to_expiry: Vec<ExpiryBucket>,
+    pub wait_reasons: Vec<WaitReason>,
+    pub quarantined: Vec<RecordingView>,
+    pub nearest_loss: Vec<RecordingView>,
+}

@@ -48,6 +48,15 @@ pub enum Part {
     Away,
 }
 
+impl Part {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Away => "away",
+        }
+    }
+}
+
 /// What was found last, and when.
 #[derive(Debug, Default)]
 pub struct Readiness(Mutex<Option<(Instant, Parts)>>);
@@ -83,7 +92,8 @@ pub async fn ready(State(state): State<WebState>) -> Response {
     response
 }
 
-async fn parts(state: &WebState) -> Parts {
+/// What was found within the last two seconds.
+pub async fn parts(state: &WebState) -> Parts {
     if let Some(parts) = state.readiness.fresh() {
         return parts;
     }

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod api;
+pub mod form;
 pub mod headers;
 pub mod health;
 pub mod hooks;
@@ -18,6 +19,7 @@ pub mod router;
 pub mod serve;
 pub mod settings;
 pub mod state;
+pub mod writes;
 
 pub use serve::{Addresses, BindError, Listeners, serve};
 pub use state::WebState;

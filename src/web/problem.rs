@@ -174,6 +174,24 @@ impl ApiError {
         )
     }
 
+    /// Nothing is left to try, or somebody was faster.
+    pub fn not_retryable() -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            "not_retryable",
+            "the recording is in a state in which there is nothing to try again",
+        )
+    }
+
+    /// What was sent holds more than this address takes.
+    pub fn too_large(most_bytes: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            format!("what was sent is larger than {most_bytes} bytes"),
+        )
+    }
+
     pub fn too_slow() -> Self {
         Self::new(
             StatusCode::REQUEST_TIMEOUT,

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures::Stream;
 use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -26,13 +27,29 @@ use crate::domain::masking;
 use crate::domain::reading::mask_addresses;
 use crate::domain::recording::{Role, State};
 use crate::domain::rights::Right;
-use crate::domain::view::{ShowView, StatusView};
+use crate::domain::view::{
+    DeskNote, Marker, OperationsView, RecordingView, SavedSearch, ShowView, StatusView, TagView,
+};
 use crate::spool::Usage;
 
 /// A reader who waits longer has left; the question is given up with its connection.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Counting all rows costs: one count serves every scrape within this time.
 const COUNTED_FOR: Duration = Duration::from_secs(10);
+
+/// Lines that an export takes from the database at once.
+const EXPORT_LINES: usize = 1000;
+/// Hours that the page of operations looks back, and lines of its lists.
+const HOURS: i64 = 48;
+const LISTED: i64 = 25;
+
+/// What people left beside a recording and its call.
+#[derive(Debug, Default)]
+pub struct Beside {
+    pub markers: Vec<Marker>,
+    pub notes: Vec<DeskNote>,
+    pub tags: Vec<String>,
+}
 
 /// Where the bytes of an object lie, and what they must be.
 #[derive(Clone, Debug)]
@@ -60,7 +77,24 @@ impl<'a> Reads<'a> {
         self.reader.needs(Right::Search)?;
         let limit = asked.limit.unwrap_or(USUAL);
         let after = asked.after.clone();
-        let query = Query {
+        let query = self.query(asked);
+        let detail = told(
+            &query,
+            serde_json::json!({ "limit": limit, "after": after }),
+        );
+        self.audit("search", &query.text, detail).await?;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let found = self.state.db.search(&query, after.as_deref(), limit);
+        let mut page = self.ask(found).await?;
+        if self.reader.masks_numbers {
+            page.items.iter_mut().for_each(masking::recording);
+        }
+        Ok(page)
+    }
+
+    /// The question as the database takes it.
+    fn query(&self, asked: ListQuery) -> Query {
+        Query {
             text: asked.q.unwrap_or_default(),
             source: asked.source,
             from: asked.from,
@@ -74,24 +108,178 @@ impl<'a> Reads<'a> {
             }),
             min_duration_ms: asked.min_duration_ms,
             max_duration_ms: asked.max_duration_ms,
+            note: asked.note,
+            tag: asked.tag,
             scope: self.reader.scope.clone(),
             masked: self.reader.masks_numbers,
-        };
-        let detail = serde_json::json!({
-            "source": query.source, "from": query.from, "to": query.to, "number": query.number,
-            "party": query.party, "direction": query.direction, "state": query.state,
-            "min_duration_ms": query.min_duration_ms, "max_duration_ms": query.max_duration_ms,
-            "limit": limit, "after": after,
-        });
-        self.audit("search", &query.text, without_nulls(detail))
-            .await?;
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let found = self.state.db.search(&query, after.as_deref(), limit);
-        let mut page = self.ask(found).await?;
-        if self.reader.masks_numbers {
-            page.items.iter_mut().for_each(masking::recording);
         }
-        Ok(page)
+    }
+
+    /// All lines of a search, page by page as they are taken: one audit row stands for the whole.
+    ///
+    /// The order is fixed by the cursor, so what arrives meanwhile is not among them.
+    pub async fn export(
+        &self,
+        asked: ListQuery,
+        format: &str,
+    ) -> Result<impl Stream<Item = Result<Vec<RecordingView>, ApiError>> + Send + use<>, ApiError>
+    {
+        self.reader.needs(Right::Download)?;
+        let after = asked.after.clone();
+        let masks = self.reader.masks_numbers;
+        let query = self.query(asked);
+        let detail = told(&query, serde_json::json!({ "format": format }));
+        self.audit("export", &query.text, detail).await?;
+        let state = self.state.clone();
+        let begin = Some((state, query, after));
+        Ok(futures::stream::try_unfold(begin, async move |at| {
+            let Some((state, query, after)) = at else {
+                return Ok(None);
+            };
+            let asked = state.db.search(&query, after.as_deref(), EXPORT_LINES);
+            let mut page = ask(&state, asked).await?;
+            if masks {
+                page.items.iter_mut().for_each(masking::recording);
+            }
+            let next = page.next.map(|next| (state, query, Some(next)));
+            Ok(Some((page.items, next)))
+        }))
+    }
+
+    /// What people left beside a recording and its call. The audit row is that of showing them.
+    pub async fn beside(
+        &self,
+        shown: &ShowView,
+        recording: Option<Uuid>,
+    ) -> Result<Beside, ApiError> {
+        let db = &self.state.db;
+        let call_id = shown.call.call_id;
+        Ok(Beside {
+            markers: match recording {
+                Some(id) => self.ask(db.markers(id)).await?,
+                None => Vec::new(),
+            },
+            notes: self.ask(db.call_notes(call_id)).await?,
+            tags: self.ask(db.call_tags(call_id)).await?,
+        })
+    }
+
+    pub async fn markers(&self, recording_id: Uuid) -> Result<Vec<Marker>, ApiError> {
+        self.reader.needs(Right::Search)?;
+        self.audit(
+            "show",
+            &recording_id.to_string(),
+            serde_json::json!({ "part": "markers" }),
+        )
+        .await?;
+        self.must_see_recording(recording_id).await?;
+        self.ask(self.state.db.markers(recording_id)).await
+    }
+
+    pub async fn notes(&self, call_id: Uuid) -> Result<Vec<DeskNote>, ApiError> {
+        self.reader.needs(Right::Search)?;
+        self.audit(
+            "show",
+            &call_id.to_string(),
+            serde_json::json!({ "part": "notes" }),
+        )
+        .await?;
+        self.must_see_call(call_id).await?;
+        self.ask(self.state.db.call_notes(call_id)).await
+    }
+
+    pub async fn call_tags(&self, call_id: Uuid) -> Result<Vec<String>, ApiError> {
+        self.reader.needs(Right::Search)?;
+        self.audit(
+            "show",
+            &call_id.to_string(),
+            serde_json::json!({ "part": "tags" }),
+        )
+        .await?;
+        self.must_see_call(call_id).await?;
+        self.ask(self.state.db.call_tags(call_id)).await
+    }
+
+    /// All tags. They are of the whole house, so a reader with a narrower scope gets none.
+    pub async fn tags(&self) -> Result<Vec<TagView>, ApiError> {
+        self.reader.needs(Right::Search)?;
+        if !self.reader.scope.is_all() {
+            return Ok(Vec::new());
+        }
+        self.ask(self.state.db.tags()).await
+    }
+
+    /// Tags of the lines of a list that was shown.
+    pub async fn tags_of(&self, items: &[RecordingView]) -> Result<Vec<(Uuid, String)>, ApiError> {
+        let mut calls: Vec<Uuid> = items.iter().map(|item| item.call_id).collect();
+        calls.dedup();
+        self.ask(self.state.db.tags_of(&calls)).await
+    }
+
+    /// The reader's own.
+    pub async fn saved_searches(&self) -> Result<Vec<SavedSearch>, ApiError> {
+        self.reader.needs(Right::Search)?;
+        self.ask(self.state.db.saved_searches(&self.reader.actor))
+            .await
+    }
+
+    /// Numbers of the house, and the recordings that need a person: those are shown, so they are in the trail.
+    pub async fn operations(&self) -> Result<OperationsView, ApiError> {
+        self.reader.needs(Right::Watch)?;
+        self.audit("show", "operations", Value::Null).await?;
+        let db = &self.state.db;
+        let now = self.state.clock.now();
+        let parts = super::health::parts(self.state).await;
+        let parts = [
+            ("database", parts.database),
+            ("storage", parts.storage),
+            ("spool", parts.spool),
+        ];
+        let mut view = OperationsView {
+            status: status(self.state).await?,
+            parts: parts
+                .into_iter()
+                .map(|(name, part)| (name.to_owned(), part.as_str().to_owned()))
+                .collect(),
+            notices_by_hour: self.ask(db.notices_by_hour(HOURS, now)).await?,
+            time_to_expiry: self.ask(db.time_to_expiry(now)).await?,
+            wait_reasons: self.ask(db.wait_reasons()).await?,
+            quarantined: self.ask(db.put_aside(LISTED)).await?,
+            nearest_loss: self.ask(db.nearest_loss(LISTED)).await?,
+        };
+        if self.reader.masks_numbers {
+            view.quarantined.iter_mut().for_each(masking::recording);
+            view.nearest_loss.iter_mut().for_each(masking::recording);
+        }
+        Ok(view)
+    }
+
+    /// What lies outside the reader's scope looks missing.
+    pub(super) async fn must_see_call(&self, call_id: Uuid) -> Result<(), ApiError> {
+        let db = &self.state.db;
+        self.must_exist(db.has_call(call_id), "call").await?;
+        self.must_exist(db.in_scope(call_id, &self.reader.scope), "call")
+            .await
+    }
+
+    pub(super) async fn must_see_recording(&self, recording_id: Uuid) -> Result<(), ApiError> {
+        let db = &self.state.db;
+        let call = self.ask(db.call_of_recording(recording_id)).await?;
+        let call = call.ok_or_else(|| ApiError::not_found("recording"))?;
+        self.must_exist(db.in_scope(call, &self.reader.scope), "recording")
+            .await
+    }
+
+    pub(super) async fn must_exist(
+        &self,
+        asked: impl Future<Output = Result<bool, DbError>>,
+        what: &str,
+    ) -> Result<(), ApiError> {
+        if self.ask(asked).await? {
+            Ok(())
+        } else {
+            Err(ApiError::not_found(what))
+        }
     }
 
     /// A call with all its recordings, by the id of the call or of one of them.
@@ -202,7 +390,12 @@ impl<'a> Reads<'a> {
         self.audit(action, subject, Value::Null).await
     }
 
-    async fn audit(&self, action: &str, subject: &str, detail: Value) -> Result<(), ApiError> {
+    pub(super) async fn audit(
+        &self,
+        action: &str,
+        subject: &str,
+        detail: Value,
+    ) -> Result<(), ApiError> {
         let event = AuditEvent {
             actor: self.reader.actor.clone(),
             action: action.to_owned(),
@@ -214,7 +407,10 @@ impl<'a> Reads<'a> {
         self.ask(self.state.db.audit(event)).await
     }
 
-    async fn ask<T>(&self, asked: impl Future<Output = Result<T, DbError>>) -> Result<T, ApiError> {
+    pub(super) async fn ask<T>(
+        &self,
+        asked: impl Future<Output = Result<T, DbError>>,
+    ) -> Result<T, ApiError> {
         ask(self.state, asked).await
     }
 }
@@ -297,6 +493,20 @@ pub async fn ask<T>(
             Err(ApiError::internal(&id))
         }
     }
+}
+
+/// A question as the audit trail keeps it, with what else was asked; what was not asked for is not there.
+fn told(query: &Query, more: Value) -> Value {
+    let mut detail = serde_json::json!({
+        "source": query.source, "from": query.from, "to": query.to, "number": query.number,
+        "party": query.party, "direction": query.direction, "state": query.state,
+        "min_duration_ms": query.min_duration_ms, "max_duration_ms": query.max_duration_ms,
+        "note": query.note, "tag": query.tag,
+    });
+    if let (Value::Object(detail), Value::Object(more)) = (&mut detail, more) {
+        detail.extend(more);
+    }
+    without_nulls(detail)
 }
 
 fn id_of(target: &Target) -> Uuid {

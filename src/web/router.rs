@@ -2,9 +2,9 @@
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{MethodRouter, any, get, post};
+use axum::routing::{MethodRouter, any, delete, get, post, put};
 use tokio::time::Instant;
 
 use super::access::{admin, sign_in};
@@ -47,20 +47,14 @@ pub fn hooks_only(state: WebState) -> Router {
     finish(hooks_routes().router, state)
 }
 
-/// Behind the door.
-fn readers() -> Table {
+/// Behind the door: for people, and for `/metrics`.
+fn pages_routes() -> Table {
     Table::default()
         .route("/", get(pages::list::show))
         .route("/recordings/{id}", get(pages::recording::show))
+        .route("/operations", get(pages::operations::show))
+        .route("/do/{what}", post(pages::act::act))
         .route("/metrics", get(health::metrics))
-        .route("/api/v1/recordings", get(api::recordings::list))
-        .route("/api/v1/recordings/{id}", get(api::recording::show))
-        .route("/api/v1/recordings/{id}/audio", get(api::audio::play))
-        .route("/api/v1/recordings/{id}/waveform", get(api::waveform::show))
-        .route("/api/v1/calls/{id}", get(api::calls::show))
-        .route("/api/v1/calls/by/{source}/{id}", get(api::calls::find))
-        .route("/api/v1/status", get(api::status::show))
-        .route("/api/v1/openapi.json", get(api::openapi::show))
         .route("/account", get(access::account::show))
         .route("/account/password", post(access::account::change_password))
         .route("/account/language", post(access::account::change_language))
@@ -86,6 +80,54 @@ fn readers() -> Table {
             get(admin::sources::show).post(admin::sources::test),
         )
         .route("/admin/configuration", get(admin::configuration::show))
+}
+
+/// Behind the door: for programs.
+fn api_routes() -> Table {
+    Table::default()
+        .route("/api/v1/recordings", get(api::recordings::list))
+        .route("/api/v1/recordings.csv", get(api::export::csv))
+        .route("/api/v1/recordings.ndjson", get(api::export::ndjson))
+        .route("/api/v1/recordings/{id}", get(api::recording::show))
+        .route("/api/v1/recordings/{id}/audio", get(api::audio::play))
+        .route("/api/v1/recordings/{id}/waveform", get(api::waveform::show))
+        .route("/api/v1/recordings/{id}/heard", post(api::heard::tell))
+        .route("/api/v1/recordings/{id}/retry", post(api::retry::queue))
+        .route(
+            "/api/v1/recordings/{id}/markers",
+            get(api::markers::list).post(api::markers::add),
+        )
+        .route("/api/v1/markers/{id}", delete(api::markers::remove))
+        .route("/api/v1/calls/{id}", get(api::calls::show))
+        .route("/api/v1/calls/by/{source}/{id}", get(api::calls::find))
+        .route(
+            "/api/v1/calls/{id}/notes",
+            get(api::notes::list).post(api::notes::add),
+        )
+        .route("/api/v1/calls/{id}/tags", get(api::tags::list))
+        .route(
+            "/api/v1/calls/{id}/tags/{tag}",
+            put(api::tags::put).delete(api::tags::remove),
+        )
+        .route("/api/v1/tags", get(api::tags::all))
+        .route(
+            "/api/v1/searches",
+            get(api::searches::list).post(api::searches::add),
+        )
+        .route("/api/v1/searches/{id}", delete(api::searches::remove))
+        .route("/api/v1/ask", get(api::ask::show))
+        .route("/api/v1/status", get(api::status::show))
+        .route("/api/v1/operations", get(api::operations::show))
+        .route("/api/v1/openapi.json", get(api::openapi::show))
+}
+
+/// All that stands behind the door.
+fn readers() -> Table {
+    let (mut all, programs) = (pages_routes(), api_routes());
+    all.patterns.extend(programs.patterns);
+    let validated = programs.router.route_layer(from_fn(api::etag::of_json));
+    all.router = all.router.merge(validated);
+    all
 }
 
 /// For everybody. Style and icon are in every copy of the program anyway, and the sign-in page needs them.

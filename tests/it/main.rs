@@ -22,6 +22,7 @@ mod crash;
 #[cfg(feature = "failpoints")]
 mod crash_ways;
 mod db;
+mod db_desk;
 mod db_find;
 mod db_full;
 mod db_notices;
@@ -29,6 +30,8 @@ mod db_pace;
 mod db_readings;
 mod db_work;
 mod decoder;
+mod desk;
+mod desk_lists;
 mod doubles;
 mod egress;
 mod egress_bodies;

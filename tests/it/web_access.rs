@@ -150,7 +150,7 @@ async fn every_answer_carries_the_headers_that_keep_browsers_careful() {
             "nosniff",
             "{target}"
         );
-        assert_eq!(answer.header("referrer-policy"), "no-referrer", "{target}");
+        assert_eq!(answer.header("referrer-policy"), "same-origin", "{target}");
         assert_eq!(
             answer.header("cross-origin-resource-policy"),
             "same-origin",

@@ -384,7 +384,7 @@ async fn hostile_names_stay_text_and_the_page_needs_nobody_else() {
     }
     assert!(
         page.text()
-            .contains(&format!("src=\"/api/v1/recordings/{id}/audio\""))
+            .contains(&format!("data-audio=\"/api/v1/recordings/{id}/audio\""))
     );
     let shown = get(house.at, &format!("/api/v1/recordings/{id}")).await;
     assert!(

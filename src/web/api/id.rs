@@ -15,6 +15,11 @@ pub fn call(path: Given) -> Result<Uuid, ApiError> {
     ours(path).ok_or_else(|| ApiError::not_found("call"))
 }
 
+/// For what has ids of its own; `what` names it in the answer.
+pub fn any(path: Given, what: &str) -> Result<Uuid, ApiError> {
+    ours(path).ok_or_else(|| ApiError::not_found(what))
+}
+
 fn ours(path: Given) -> Option<Uuid> {
     Uuid::parse_str(&path.ok()?.0).ok()
 }

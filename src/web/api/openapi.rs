@@ -45,7 +45,7 @@ pub struct Waveform {
     info(
         title = "callvault",
         description = "The archive of record for call recordings. Times are RFC 3339 UTC with milliseconds. \
-                       Errors are problem+json; every 503 has Retry-After. Without a configured token the API \
+                       Errors are problem+json; every 503 has Retry-After. JSON answers carry an ETag. Without a configured token the API \
                        answers only on this machine.",
         license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT"),
     ),
@@ -56,7 +56,25 @@ pub struct Waveform {
         super::waveform::show,
         super::calls::show,
         super::calls::find,
+        super::heard::tell,
+        super::retry::queue,
+        super::export::csv,
+        super::export::ndjson,
+        super::ask::show,
+        super::markers::list,
+        super::markers::add,
+        super::markers::remove,
+        super::notes::list,
+        super::notes::add,
+        super::tags::all,
+        super::tags::list,
+        super::tags::put,
+        super::tags::remove,
+        super::searches::list,
+        super::searches::add,
+        super::searches::remove,
         super::status::show,
+        super::operations::show,
         show,
     ),
     components(schemas(Problem, Waveform)),
@@ -64,6 +82,7 @@ pub struct Waveform {
     tags(
         (name = "recordings", description = "Recordings and their sound"),
         (name = "calls", description = "Calls with all their recordings"),
+        (name = "desk", description = "What people leave beside calls: markers, notes, tags, saved searches"),
         (name = "status", description = "How the house is"),
     ),
     modifiers(&Tokens),

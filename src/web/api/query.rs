@@ -28,6 +28,9 @@ pub struct ListQuery {
     pub state: Option<Wanted>,
     pub min_duration_ms: Option<i64>,
     pub max_duration_ms: Option<i64>,
+    /// A note on the sound, by its code.
+    pub note: Option<String>,
+    pub tag: Option<String>,
     pub limit: Option<u64>,
     pub after: Option<String>,
 }
@@ -94,6 +97,8 @@ impl ListQuery {
             }
             "min_duration" => self.min_duration_ms = Some(length()?),
             "max_duration" => self.max_duration_ms = Some(length()?),
+            "note" => self.note = Some(value),
+            "tag" => self.tag = Some(value),
             "limit" => {
                 // 0 asks for all: a page holds so many, `next` leads on.
                 let limit: Option<u64> = value.parse().ok();
@@ -104,7 +109,7 @@ impl ListQuery {
             _ => {
                 return Err(ApiError::bad_request(format!(
                     "{name} is no parameter here; known are q, source, from, to, number, party, direction, \
-                     state, min_duration, max_duration, limit, after"
+                     state, min_duration, max_duration, note, tag, limit, after"
                 )));
             }
         }
@@ -149,7 +154,7 @@ mod tests {
     fn every_parameter_is_understood() {
         let query = parse(
             "q=wang+1234&source=feiyu-main&from=2024-03-05&to=2024-03-06T00:00:00+08:00&number=+8613900000001\
-             &party=a&direction=inbound&state=none&min_duration=90s&max_duration=1h30m&limit=1000&after=x",
+             &party=a&direction=inbound&state=none&min_duration=90s&max_duration=1h30m&note=short&tag=vip&limit=1000&after=x",
         )
         .unwrap();
         assert_eq!(
@@ -165,6 +170,8 @@ mod tests {
                 state: Some(Wanted::NoRecording),
                 min_duration_ms: Some(90_000),
                 max_duration_ms: Some(5_400_000),
+                note: Some("short".into()),
+                tag: Some("vip".into()),
                 limit: Some(1000),
                 after: Some("x".into()),
             }

@@ -38,6 +38,8 @@ pub struct RecordingPage {
         ("state" = Option<String>, Query, description = "A state, or none"),
         ("min_duration" = Option<String>, Query, description = "Such as 90s"),
         ("max_duration" = Option<String>, Query, description = "Such as 1h30m"),
+        ("note" = Option<String>, Query, description = "A note on the sound, such as one_way_audio"),
+        ("tag" = Option<String>, Query, description = "A tag of the call"),
         ("limit" = Option<u64>, Query, description = "1 to 1000, else 100", minimum = 1, maximum = 1000),
         ("after" = Option<String>, Query, description = "`next` or an item's `cursor` of an earlier answer"),
     ),

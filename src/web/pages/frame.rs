@@ -1,14 +1,56 @@
-//! What surrounds every page, and the page that says what went wrong.
+//! What surrounds every page: who visits, in which language, and the page that says what went wrong.
 
 use askama::Template;
+use axum::extract::FromRequestParts;
 use axum::response::{Html, IntoResponse, Response};
-use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderValue, StatusCode, header};
 
 use super::assets;
+use super::text::{Lang, Text};
 use crate::domain::ids::new_id;
+use crate::domain::rights::Right;
+use crate::web::access::Reader;
 use crate::web::problem::ApiError;
 use crate::web::state::WebState;
+
+/// One request for a page.
+#[derive(Debug)]
+pub struct Visit {
+    pub reader: Reader,
+    pub lang: Lang,
+    /// Path and query, for forms that lead back.
+    pub here: String,
+}
+
+impl FromRequestParts<WebState> for Visit {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &WebState) -> Result<Self, ApiError> {
+        // Whoever came past the door has one.
+        let reader = parts.extensions.get::<Reader>().cloned();
+        let reader = reader.ok_or_else(ApiError::token_required)?;
+        Ok(Self {
+            lang: Lang::of(&parts.headers, reader.language.as_deref()),
+            reader,
+            here: parts
+                .uri
+                .path_and_query()
+                .map_or("/", |here| here.as_str())
+                .to_owned(),
+        })
+    }
+}
+
+/// The parts of the house that the navigation names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    Search,
+    Operations,
+    /// A page that belongs to none.
+    Other,
+}
 
 #[derive(Debug)]
 pub struct Frame {
@@ -17,15 +59,80 @@ pub struct Frame {
     pub banner: Option<String>,
     pub zone: &'static str,
     pub version: &'static str,
+    pub lang: Lang,
+    pub t: &'static Text,
+    pub section: Section,
+    pub here: String,
+    /// What each form carries, so that it is known to be one of ours; empty where there is no session.
+    pub word: String,
+    /// The name of who has signed in.
+    pub account: Option<String>,
+    pub may_annotate: bool,
+    pub may_download: bool,
+    pub may_watch: bool,
+    pub may_operate: bool,
+    pub may_administer: bool,
+    pub may_read_trail: bool,
 }
 
 impl Frame {
-    pub fn of(state: &WebState) -> Self {
+    pub fn of(state: &WebState, visit: &Visit, section: Section) -> Self {
         Self {
             assets: assets::version(),
             banner: state.settings.banner.clone(),
             zone: state.settings.time_zone.name(),
             version: env!("CARGO_PKG_VERSION"),
+            lang: visit.lang,
+            t: visit.lang.text(),
+            section,
+            here: visit.here.clone(),
+            word: visit.reader.form_word().to_owned(),
+            account: visit
+                .reader
+                .signed_in
+                .as_ref()
+                .map(|session| session.name.clone()),
+            may_annotate: visit.reader.may(Right::Annotate),
+            may_download: visit.reader.may(Right::Download),
+            may_watch: visit.reader.may(Right::Watch),
+            may_operate: visit.reader.may(Right::Operate),
+            may_administer: visit.reader.may(Right::Administer),
+            may_read_trail: visit.reader.may(Right::Trail),
+        }
+    }
+
+    fn is(&self, section: Section) -> bool {
+        self.section == section
+    }
+
+    pub fn in_search(&self) -> bool {
+        self.is(Section::Search)
+    }
+
+    pub fn in_operations(&self) -> bool {
+        self.is(Section::Operations)
+    }
+
+    /// For tests of templates alone.
+    #[cfg(test)]
+    pub fn sample(lang: Lang) -> Self {
+        Self {
+            assets: "v",
+            banner: Some("Simulated calls <only>".into()),
+            zone: "UTC",
+            version: "0",
+            lang,
+            t: lang.text(),
+            section: Section::Search,
+            here: "/".into(),
+            word: String::new(),
+            account: Some("<b>ann</b>".into()),
+            may_annotate: true,
+            may_download: true,
+            may_watch: true,
+            may_operate: true,
+            may_administer: true,
+            may_read_trail: true,
         }
     }
 }
@@ -35,14 +142,25 @@ impl Frame {
 struct ProblemPage {
     frame: Frame,
     title: &'static str,
+    words: Option<&'static str>,
     detail: String,
 }
 
 /// The same status and headers as the API's answer, in words.
-pub fn problem(state: &WebState, error: &ApiError) -> Response {
+pub fn problem(state: &WebState, visit: &Visit, error: &ApiError) -> Response {
+    let t = visit.lang.text();
+    let (title, words) = match error.code() {
+        "not_found" => (t.p_not_found, Some(t.p_not_found_more)),
+        "bad_request" | "bad_cursor" => (t.p_bad_request, None),
+        "unavailable" => (t.p_unavailable, Some(t.p_unavailable_more)),
+        "not_retryable" => (t.p_other, Some(t.not_retried)),
+        "token_required" | "cross_site" | "not_allowed" | "stale_form" => (t.p_forbidden, None),
+        _ => (t.p_other, None),
+    };
     let page = ProblemPage {
-        frame: Frame::of(state),
-        title: error.status().canonical_reason().unwrap_or("Error"),
+        frame: Frame::of(state, visit, Section::Other),
+        title,
+        words,
         detail: error.detail().to_owned(),
     };
     let mut response = render(state, &page);
@@ -66,4 +184,13 @@ pub fn render(state: &WebState, page: &impl Template) -> Response {
             ApiError::internal(&id).into_response()
         }
     }
+}
+
+/// On to another page after a form.
+pub fn see(place: &str) -> Response {
+    let mut response = StatusCode::SEE_OTHER.into_response();
+    if let Ok(place) = HeaderValue::from_str(place) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    response
 }

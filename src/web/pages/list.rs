@@ -1,14 +1,20 @@
-//! `/`: the newest calls and recordings, a search box, and a player in each line.
+//! `/`: the search box, filters, and calls and recordings as lines. `part=results` gives the lines alone, for the script.
 
 use askama::Template;
-use axum::Extension;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 
-use super::frame::{self, Frame};
+use super::frame::{self, Frame, Section, Visit};
 use super::row::Row;
+use super::text::Lang;
+use super::words;
+use crate::domain::ask;
+use crate::domain::call::Direction;
+use crate::domain::clock::Timestamp;
+use crate::domain::media::note;
 use crate::domain::recording;
-use crate::web::access::Reader;
+use crate::domain::rights::Right;
+use crate::domain::view::SavedSearch;
 use crate::web::api::query::{self, ListQuery};
 use crate::web::problem::ApiError;
 use crate::web::reads::Reads;
@@ -18,38 +24,96 @@ const LINES: u64 = 50;
 /// How many pages back are remembered in the address.
 const TRAIL: usize = 20;
 
+/// The fields of the form, in the order of the address.
+const FIELDS: [&str; 12] = [
+    "q",
+    "state",
+    "source",
+    "direction",
+    "party",
+    "from",
+    "to",
+    "min_duration",
+    "max_duration",
+    "note",
+    "tag",
+    "after",
+];
+
 #[derive(Template)]
 #[template(path = "list.html")]
 struct ListPage {
     frame: Frame,
     form: Form,
-    states: Vec<&'static str>,
-    sources: Vec<SourceName>,
-    rows: Vec<Row>,
-    problem: Option<String>,
-    previous: Option<String>,
-    next: Option<String>,
+    choices: Choices,
+    saved: Vec<Saved>,
+    found: Found,
 }
 
-struct SourceName {
-    name: String,
+/// The lines alone.
+#[derive(Template)]
+#[template(path = "results.html")]
+struct Results {
+    frame: Frame,
+    form: Form,
+    found: Found,
+}
+
+struct Found {
+    rows: Vec<Row>,
+    problem: Option<String>,
+    /// The window that the box was read as.
+    understood: Option<String>,
+    previous: Option<String>,
+    next: Option<String>,
+    /// The search as the API's files take it.
+    export: String,
+}
+
+impl Found {
+    /// The line is the first of its day.
+    fn begins_day(&self, line: &usize) -> bool {
+        match line.checked_sub(1).and_then(|before| self.rows.get(before)) {
+            Some(before) => self
+                .rows
+                .get(*line)
+                .is_some_and(|row| row.day != before.day),
+            None => true,
+        }
+    }
+}
+
+/// A value of a filter, and how the page says it.
+struct Choice {
+    value: String,
     title: String,
+}
+
+struct Choices {
+    states: Vec<Choice>,
+    sources: Vec<Choice>,
+    directions: Vec<Choice>,
+    notes: Vec<Choice>,
+    tags: Vec<Choice>,
+}
+
+struct Saved {
+    id: String,
+    name: String,
+    href: String,
 }
 
 /// The search as it was typed; empty fields are none.
 #[derive(Clone, Debug, Default)]
 struct Form {
-    q: Option<String>,
-    state: Option<String>,
-    source: Option<String>,
-    from: Option<String>,
-    to: Option<String>,
-    after: Option<String>,
+    values: [Option<String>; FIELDS.len()],
     /// Cursors of the pages before this one, the newest first, without the first page's.
     trail: Vec<String>,
     /// Something besides `q` narrows.
     narrowed: bool,
     filtered: bool,
+    /// The lines alone are wanted.
+    part: bool,
 }
 
 impl Form {
@@ -59,14 +123,13 @@ impl Form {
             if value.trim().is_empty() {
                 continue;
             }
-            match name.as_str() {
-                "q" => form.q = Some(value),
-                "state" => form.state = Some(value),
-                "source" => form.source = Some(value),
-                "from" => form.from = Some(value),
-                "to" => form.to = Some(value),
-                "after" => form.after = Some(value),
-                "trail" => form.trail = value.split('~').map(str::to_owned).collect(),
+            match (
+                name.as_str(),
+                FIELDS.iter().position(|field| *field == name),
+            ) {
+                (_, Some(at)) => form.values[at] = Some(value),
+                ("trail", _) => form.trail = value.split('~').map(str::to_owned).collect(),
+                ("part", _) => form.part = value == "results",
                 _ => {
                     return Err(ApiError::bad_request(format!(
                         "{name} is no parameter here"
@@ -74,41 +137,57 @@ impl Form {
                 }
             }
         }
-        form.narrowed = form.state.is_some()
-            || form.source.is_some()
-            || form.from.is_some()
-            || form.to.is_some();
-        form.filtered = form.narrowed || form.q.is_some();
+        let filters = FIELDS
+            .iter()
+            .filter(|name| !matches!(**name, "q" | "after"));
+        form.narrowed = filters.into_iter().any(|name| form.value(name).is_some());
+        form.filtered = form.narrowed || form.value("q").is_some();
         Ok(form)
     }
 
-    fn fields(&self) -> [(&'static str, &Option<String>); 6] {
-        [
-            ("q", &self.q),
-            ("state", &self.state),
-            ("source", &self.source),
-            ("from", &self.from),
-            ("to", &self.to),
-            ("after", &self.after),
-        ]
+    fn value(&self, name: &str) -> Option<&str> {
+        let at = FIELDS.iter().position(|field| *field == name)?;
+        self.values[at].as_deref()
     }
 
-    fn query(&self, zone: chrono_tz::Tz) -> Result<ListQuery, ApiError> {
+    /// For the field of a template.
+    fn text(&self, name: &str) -> &str {
+        self.value(name).unwrap_or_default()
+    }
+
+    fn is(&self, name: &str, value: &str) -> bool {
+        self.value(name) == Some(value)
+    }
+
+    /// What the search is, and the window that the box named.
+    fn query(
+        &self,
+        now: Timestamp,
+        zone: chrono_tz::Tz,
+    ) -> Result<(ListQuery, ask::Asked), ApiError> {
         let mut query = ListQuery {
             limit: Some(LINES),
             ..ListQuery::default()
         };
-        for (name, value) in self.fields() {
+        for (name, value) in FIELDS.iter().zip(&self.values) {
             if let Some(value) = value {
                 query.set(name, value.clone(), zone)?;
             }
         }
-        Ok(query)
+        let asked = ask::understand(self.text("q"), now, zone);
+        query.q = Some(asked.text.clone()).filter(|text| !text.is_empty());
+        // Both the box and the fields narrow.
+        query.from = query.from.max(asked.from);
+        query.to = match (query.to, asked.to) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        Ok((query, asked))
     }
 
     fn href(&self) -> String {
         let mut address = form_urlencoded::Serializer::new(String::new());
-        for (name, value) in self.fields() {
+        for (name, value) in FIELDS.iter().zip(&self.values) {
             if let Some(value) = value {
                 address.append_pair(name, value);
             }
@@ -124,9 +203,23 @@ impl Form {
         }
     }
 
+    /// What is kept of it under a name: not the page.
+    fn kept(&self) -> String {
+        let mut first = self.clone();
+        if let Some(after) = first.values.last_mut() {
+            *after = None;
+        }
+        first.trail.clear();
+        first.href().trim_start_matches(['/', '?']).to_owned()
+    }
+
+    fn after(&mut self) -> &mut Option<String> {
+        &mut self.values[FIELDS.len() - 1]
+    }
+
     fn next(&self, cursor: String) -> Self {
         let mut next = self.clone();
-        if let Some(here) = next.after.replace(cursor) {
+        if let Some(here) = next.after().replace(cursor) {
             next.trail.insert(0, here);
             next.trail.truncate(TRAIL);
         }
@@ -135,61 +228,177 @@ impl Form {
 
     /// The page before; beyond what the trail remembers, the first.
     fn previous(&self) -> Option<Self> {
-        self.after.as_ref()?;
+        self.value("after")?;
         let mut previous = self.clone();
-        previous.after = if previous.trail.is_empty() {
-            None
-        } else {
-            Some(previous.trail.remove(0))
-        };
+        let before = (!previous.trail.is_empty()).then(|| previous.trail.remove(0));
+        *previous.after() = before;
         Some(previous)
     }
 }
 
+/// The parameters of the API that mean the same, for files.
+fn export(query: &ListQuery) -> String {
+    let mut address = form_urlencoded::Serializer::new(String::new());
+    let mut add = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            address.append_pair(name, &value);
+        }
+    };
+    add("q", query.q.clone());
+    add("source", query.source.clone());
+    add("from", query.from.map(|at| at.to_string()));
+    add("to", query.to.map(|at| at.to_string()));
+    add("party", query.party.clone());
+    add("direction", query.direction.map(|d| d.as_str().to_owned()));
+    let state = query.state.map(|wanted| match wanted {
+        query::Wanted::State(state) => state.as_str(),
+        query::Wanted::NoRecording => "none",
+    });
+    add("state", state.map(str::to_owned));
+    add(
+        "min_duration",
+        query.min_duration_ms.map(|ms| format!("{}s", ms / 1000)),
+    );
+    add(
+        "max_duration",
+        query.max_duration_ms.map(|ms| format!("{}s", ms / 1000)),
+    );
+    add("note", query.note.clone());
+    add("tag", query.tag.clone());
+    address.finish()
+}
+
 pub async fn show(
     State(state): State<WebState>,
-    Extension(reader): Extension<Reader>,
+    visit: Visit,
     RawQuery(raw): RawQuery,
 ) -> Response {
-    let zone = state.settings.time_zone;
-    let form = match Form::parse(raw.as_deref().unwrap_or_default()) {
-        Ok(form) => form,
-        Err(error) => return frame::problem(&state, &error),
-    };
-    let found = match form.query(zone) {
-        Ok(query) => Reads::of(&state, &reader).search(query).await,
-        Err(error) => Err(error),
-    };
-    let (rows, next, problem, status) = match found {
-        Ok(page) => (
-            page.items.iter().map(|view| Row::of(view, zone)).collect(),
-            page.next.map(|cursor| form.next(cursor).href()),
-            None,
-            None,
-        ),
+    match page(&state, &visit, raw.as_deref().unwrap_or_default()).await {
+        Ok(response) => response,
+        Err(error) => frame::problem(&state, &visit, &error),
+    }
+}
+
+async fn page(state: &WebState, visit: &Visit, raw: &str) -> Result<Response, ApiError> {
+    let form = Form::parse(raw)?;
+    let reads = Reads::of(state, &visit.reader);
+    let frame = Frame::of(state, visit, Section::Search);
+    let (found, status) = match find(state, visit, &reads, &form).await {
+        Ok(found) => (found, None),
         // A field that makes no sense is said above the form, where it can be mended.
-        Err(error) if error.status().is_client_error() => (
-            Vec::new(),
-            None,
-            Some(error.detail().to_owned()),
-            Some(error.status()),
-        ),
-        Err(error) => return frame::problem(&state, &error),
+        Err(error) if error.status().is_client_error() => {
+            let nothing = Found {
+                rows: Vec::new(),
+                problem: Some(error.detail().to_owned()),
+                understood: None,
+                previous: form.previous().map(|form| form.href()),
+                next: None,
+                export: String::new(),
+            };
+            (nothing, Some(error.status()))
+        }
+        Err(error) => return Err(error),
     };
-    let page = ListPage {
-        frame: Frame::of(&state),
+    let mut response = if form.part {
+        frame::render(state, &Results { frame, form, found })
+    } else {
+        let page = ListPage {
+            frame,
+            choices: choices(state, visit.lang, &reads).await?,
+            saved: reads
+                .saved_searches()
+                .await?
+                .into_iter()
+                .map(saved)
+                .collect(),
+            form,
+            found,
+        };
+        frame::render(state, &page)
+    };
+    if let Some(status) = status {
+        *response.status_mut() = status;
+    }
+    Ok(response)
+}
+
+async fn find(
+    state: &WebState,
+    visit: &Visit,
+    reads: &Reads<'_>,
+    form: &Form,
+) -> Result<Found, ApiError> {
+    let zone = state.settings.time_zone;
+    let (query, asked) = form.query(state.clock.now(), zone)?;
+    let export = export(&query);
+    let page = reads.search(query).await?;
+    let tags = reads.tags_of(&page.items).await?;
+    let rows = page.items.iter().map(|view| {
+        let mut row = Row::of(view, zone, visit.lang);
+        let mine = tags.iter().filter(|(call, _)| *call == view.call_id);
+        row.tags = mine.map(|(_, tag)| tag.clone()).collect();
+        row.audio = row.audio.filter(|_| visit.reader.may(Right::Play));
+        row
+    });
+    let understood = asked
+        .from
+        .zip(asked.to)
+        .map(|(from, to)| window(from, to, zone));
+    Ok(Found {
+        rows: rows.collect(),
+        problem: None,
+        understood,
         previous: form.previous().map(|form| form.href()),
-        states: recording::State::ALL
-            .iter()
-            .map(|state| state.as_str())
+        next: page.next.map(|cursor| form.next(cursor).href()),
+        export,
+    })
+}
+
+/// `2026-11-24`, `2026-11-16 – 2026-11-22`, `2026-11-24 12:00 – 18:00`.
+fn window(from: Timestamp, to: Timestamp, zone: chrono_tz::Tz) -> String {
+    let (from, to) = (
+        from.utc().with_timezone(&zone),
+        to.utc().with_timezone(&zone),
+    );
+    let midnight = |at: &chrono::DateTime<chrono_tz::Tz>| at.format("%H:%M").to_string() == "00:00";
+    if midnight(&from) && midnight(&to) {
+        let last = to - chrono::TimeDelta::hours(1);
+        let (first, last) = (from.date_naive(), last.date_naive());
+        return if first == last {
+            first.to_string()
+        } else {
+            format!("{first} – {last}")
+        };
+    }
+    format!("{} – {}", from.format("%Y-%m-%d %H:%M"), to.format("%H:%M"))
+}
+
+fn saved(search: SavedSearch) -> Saved {
+    Saved {
+        id: search.search_id.to_string(),
+        href: format!("/?{}", search.query),
+        name: search.name,
+    }
+}
+
+async fn choices(state: &WebState, lang: Lang, reads: &Reads<'_>) -> Result<Choices, ApiError> {
+    let states = recording::State::ALL.iter().map(|state| state.as_str());
+    let built = |state: &&str| !matches!(*state, "expired" | "purged");
+    let directions = [Direction::Inbound, Direction::Outbound, Direction::Internal];
+    let providers = state.providers.snapshot();
+    Ok(Choices {
+        states: states
+            .filter(built)
             .chain(["none"])
+            .map(|state| Choice {
+                value: state.to_owned(),
+                title: words::state(state, lang).to_owned(),
+            })
             .collect(),
-        sources: state
-            .providers
-            .snapshot()
+        sources: providers
             .values()
-            .map(|provider| SourceName {
-                name: provider.name().to_owned(),
+            .map(|provider| Choice {
+                value: provider.name().to_owned(),
                 title: provider
                     .common()
                     .display_name
@@ -197,16 +406,30 @@ pub async fn show(
                     .unwrap_or_else(|| provider.name().to_owned()),
             })
             .collect(),
-        form,
-        rows,
-        problem,
-        next,
-    };
-    let mut response = frame::render(&state, &page);
-    if let Some(status) = status {
-        *response.status_mut() = status;
-    }
-    response
+        directions: directions
+            .into_iter()
+            .map(|direction| Choice {
+                value: direction.as_str().to_owned(),
+                title: words::direction(direction, lang).to_owned(),
+            })
+            .collect(),
+        notes: note::ALL
+            .iter()
+            .map(|code| Choice {
+                value: (*code).to_owned(),
+                title: words::Coded::new(code, lang).words,
+            })
+            .collect(),
+        tags: reads
+            .tags()
+            .await?
+            .into_iter()
+            .map(|tag| Choice {
+                title: format!("{} ({})", tag.tag, tag.calls),
+                value: tag.tag,
+            })
+            .collect(),
+    })
 }
 
 #[cfg(test)]
@@ -221,6 +444,7 @@ mod tests {
         assert_eq!(second.href(), "/?q=wang+1&after=c1");
         let third = second.next("c2".into());
         assert_eq!(third.href(), "/?q=wang+1&after=c2&trail=c1");
+        assert_eq!(third.kept(), "q=wang+1");
         let again = Form::parse(third.href().strip_prefix("/?").unwrap()).unwrap();
         assert_eq!(again.previous().unwrap().href(), second.href());
         assert_eq!(second.previous().unwrap().href(), first.href());
@@ -233,34 +457,62 @@ mod tests {
         assert_eq!(Form::default().href(), "/");
     }
 
+    #[test]
+    fn the_box_and_the_fields_narrow_together() {
+        let now = Timestamp::parse("2026-11-25T07:00:00Z").unwrap();
+        let form = Form::parse("q=1234+yesterday&to=2026-11-24T06:00:00Z&tag=vip").unwrap();
+        let (query, asked) = form.query(now, chrono_tz::Tz::UTC).unwrap();
+        assert_eq!(query.q.as_deref(), Some("1234"));
+        assert_eq!(query.from, Timestamp::parse("2026-11-24T00:00:00Z"));
+        assert_eq!(query.to, Timestamp::parse("2026-11-24T06:00:00Z"));
+        let window = window(asked.from.unwrap(), asked.to.unwrap(), chrono_tz::Tz::UTC);
+        assert_eq!(window, "2026-11-24");
+        assert!(export(&query).contains("tag=vip"));
+    }
+
     /// What a hostile caller may call himself.
     const NASTY: &str = r#""><script>alert(1)</script><img src=x onerror='y'>{{ 7*7 }}"#;
 
     #[test]
     fn what_providers_send_is_text_on_the_page() {
-        let row = Row::of(&super::super::row::sample(NASTY), chrono_tz::Tz::UTC);
-        let page = ListPage {
-            frame: Frame {
-                assets: "v",
-                banner: Some("Simulated calls <only>".into()),
-                zone: "UTC",
-                version: "0",
-            },
-            form: Form::parse(&format!("q={NASTY}&state=lost&from={NASTY}")).unwrap(),
-            states: vec!["lost"],
-            sources: vec![SourceName {
-                name: "feiyu-main".into(),
-                title: NASTY.into(),
-            }],
-            rows: vec![row],
-            problem: Some(NASTY.into()),
-            previous: None,
-            next: Some("/?after=c".into()),
-        };
-        let html = page.render().unwrap();
-        assert_eq!(html.matches("<script").count(), 1, "our own alone");
-        assert!(!html.contains("<img") && !html.contains("onerror='y'"));
-        assert!(html.contains("&#60;script&#62;"), "{html}");
-        assert!(!html.contains("style="), "styles stand in the style sheet");
+        for lang in [Lang::En, Lang::Zh] {
+            let mut row = Row::of(&super::super::row::sample(NASTY), chrono_tz::Tz::UTC, lang);
+            row.tags = vec![NASTY.into()];
+            let nasty = || {
+                vec![Choice {
+                    value: NASTY.into(),
+                    title: NASTY.into(),
+                }]
+            };
+            let page = ListPage {
+                frame: Frame::sample(lang),
+                form: Form::parse(&format!("q={NASTY}&state=lost&from={NASTY}")).unwrap(),
+                choices: Choices {
+                    states: nasty(),
+                    sources: nasty(),
+                    directions: nasty(),
+                    notes: nasty(),
+                    tags: nasty(),
+                },
+                saved: vec![Saved {
+                    id: NASTY.into(),
+                    name: NASTY.into(),
+                    href: "/?q=x".into(),
+                }],
+                found: Found {
+                    rows: vec![row],
+                    problem: Some(NASTY.into()),
+                    understood: Some(NASTY.into()),
+                    previous: None,
+                    next: Some("/?after=c".into()),
+                    export: "q=x".into(),
+                },
+            };
+            let html = page.render().unwrap();
+            assert_eq!(html.matches("<script").count(), 1, "our own alone");
+            assert!(!html.contains("<img") && !html.contains("onerror='y'"));
+            assert!(html.contains("&#60;script&#62;"), "{html}");
+            assert!(!html.contains("style="), "styles stand in the style sheet");
+        }
     }
 }

@@ -30,12 +30,19 @@ pub fn draw(json: &[u8]) -> Option<Drawing> {
     if !(1..=8).contains(&channels) {
         return None;
     }
-    let full_scale = if waveform.bits == 16 { 32768.0 } else { 128.0 };
+    let full_scale: f64 = if waveform.bits == 16 { 32768.0 } else { 128.0 };
     let points = waveform.data.len() / (2 * channels);
     let columns = COLUMNS.min(points);
     if columns == 0 {
         return None;
     }
+    // Quiet speech is drawn larger, up to four times, all lanes alike.
+    let peak = waveform
+        .data
+        .iter()
+        .map(|sample| f64::from(*sample).abs())
+        .fold(1.0, f64::max);
+    let full_scale = full_scale.min(peak.max(full_scale / 4.0));
     let lanes = (0..channels)
         .map(|channel| {
             let extremes = |column: usize| {

@@ -1,0 +1,277 @@
+#!/usr/bin/env python3
+"""Walks through the pages as a person would, with a real browser, in both languages.
+
+Starts `callvault demo`, finds a call by the last four digits of a number and a rough day, plays it at 1.5x, marks a second,
+and opens the link to that second in another browser. Needs the package `playwright` and Debian's Chromium:
+
+  python3 -m venv /tmp/browser && /tmp/browser/bin/pip install playwright==1.65.2 axe-playwright-python==0.1.8
+  /tmp/browser/bin/python scripts/desk_pages.py --bin target/release/callvault --screens docs/screens
+
+Where axe-playwright-python is installed, every page is held to axe's rules as well: nothing serious may be found.
+"""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+from playwright.sync_api import expect, sync_playwright
+
+try:
+    from axe_playwright_python.sync_playwright import Axe
+except ImportError:
+    Axe = None
+
+# What a person sees, by language.
+WORDS = {
+    "en": {"locale": "en-GB", "today": "today", "mark": "Mark this second", "play": "Play", "search": "Search", "ops": "Operations"},
+    "zh": {"locale": "zh-CN", "today": "今天", "mark": "标记此刻", "play": "播放", "search": "查找", "ops": "运行"},
+}
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def get(base, path):
+    with urllib.request.urlopen(base + path, timeout=30) as answer:
+        return json.load(answer)
+
+
+def wait_for(what, ask, seconds=180):
+    end = time.monotonic() + seconds
+    last = None
+    while time.monotonic() < end:
+        try:
+            last = ask()
+            if last:
+                return last
+        except OSError as error:
+            last = error
+        time.sleep(0.3)
+    sys.exit(f"{what} did not come: {last}")
+
+
+def until(page, expression, seconds=30):
+    """Waits for it to be true. The browser's own waiting evaluates strings, which the pages' policy forbids."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        if time.monotonic() > end:
+            raise AssertionError(f"it did not come to: {expression}")
+        page.wait_for_timeout(50)
+
+
+class Walk:
+    def __init__(self, base, browser, screens):
+        self.base, self.browser, self.screens = base, browser, screens
+        self.done, self.wrong = [], []
+
+    def visitor(self, lang, **more):
+        context = self.browser.new_context(locale=WORDS[lang]["locale"], viewport={"width": 1280, "height": 860}, **more)
+        page = context.new_page()
+        page.on("pageerror", lambda error: self.wrong.append(f"script: {error}"))
+        # A blocked style or script says so here.
+        page.on("console", lambda line: self.wrong.append(f"console: {line.text}") if "Content Security" in line.text else None)
+        return page
+
+    def shot(self, page, name):
+        if self.screens:
+            page.screenshot(path=str(self.screens / f"{name}.png"))
+
+    def held(self, page, name):
+        """axe finds nothing serious."""
+        if Axe is None:
+            return
+        found = Axe().run(page).response["violations"]
+        for rule in found:
+            if rule["impact"] in ("serious", "critical"):
+                where = "; ".join(node["html"][:120] for node in rule["nodes"][:3])
+                self.wrong.append(f"axe, {name}: {rule['id']} ({rule['impact']}): {where}")
+        self.done.append(f"axe on {name}")
+
+    def find_and_play(self, lang, item):
+        words = WORDS[lang]
+        digits = item["callee"][-4:]
+        page = self.visitor(lang)
+        page.goto(self.base + "/")
+        assert page.locator("html").get_attribute("lang").startswith(lang), "the browser's language"
+        # Keyboard alone: to the box, type, to the line, open it.
+        page.locator("body").press("/")
+        page.keyboard.type(f"{digits} {words['today']}")
+        line = page.locator(f".row:has(a.open[href='/recordings/{item['recording_id']}'])")
+        expect(page.locator(".understood")).to_be_visible()
+        expect(line).to_be_visible()
+        assert digits in page.url and "part=" not in page.url, page.url
+        self.held(page, f"search, {lang}")
+        page.keyboard.press("Escape")
+        for _ in range(60):
+            page.keyboard.press("j")
+            if line.evaluate("row => row === document.activeElement"):
+                break
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**/recordings/{item['recording_id']}")
+
+        # 1.5x, and it really goes on.
+        audio = page.locator("#audio")
+        page.locator("#speed").select_option("1.5")
+        page.locator("#toggle").click()
+        until(page, "document.getElementById('audio').currentTime > 1.2")
+        assert audio.evaluate("a => a.playbackRate") == 1.5
+        page.locator("h1").click()
+        page.keyboard.press("Space")
+        until(page, "document.getElementById('audio').paused")
+        at = audio.evaluate("a => a.currentTime")
+        page.keyboard.press("ArrowLeft")
+        assert audio.evaluate("a => a.currentTime") < at, "the arrow goes back"
+
+        # One side alone, an even volume, silence: on and off again.
+        if page.locator("#sides").count():
+            page.locator("#sides").select_option("1")
+        for key, button in (("v", "#level"), ("s", "#silence")):
+            page.locator("h1").click()
+            page.keyboard.press(key)
+            expect(page.locator(button)).to_have_attribute("aria-pressed", "true")
+            page.keyboard.press(key)
+            expect(page.locator(button)).to_have_attribute("aria-pressed", "false")
+
+        # Half way in the waveform, then a mark there with one key.
+        box = page.locator("#seek").bounding_box()
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        middle = audio.evaluate("a => a.currentTime / a.duration")
+        assert 0.4 < middle < 0.6, middle
+        page.locator("h1").click()
+        page.keyboard.press("m")
+        page.keyboard.type(f"price named <{lang}>")
+        page.keyboard.press("Enter")
+        mark = page.locator(".marks li", has_text=f"price named <{lang}>")
+        expect(mark).to_be_visible()
+        link = mark.locator("a.at").get_attribute("href")
+        assert "?t=" in link, link
+        self.held(page, f"call, {lang}")
+        self.shot(page, "call" if lang == "en" else "call-zh")
+
+        # A colleague opens the link: at that second, and the speed is their own.
+        other = self.visitor(lang)
+        other.goto(self.base + link)
+        second = float(link.split("t=")[1])
+        until(other, f"Math.abs(document.getElementById('audio').currentTime - {second}) < 0.3")
+        assert other.locator("#audio").evaluate("a => a.playbackRate") == 1
+        expect(other.locator(".marks li", has_text=f"price named <{lang}>")).to_be_visible()
+        other.context.close()
+        # The speed was remembered for the first.
+        page.reload()
+        until(page, "document.getElementById('audio').playbackRate === 1.5")
+        page.context.close()
+        self.done.append(f"found by {digits} and {words['today']}, played at 1.5x, marked, opened at {second} s ({lang})")
+
+    def list_player(self):
+        page = self.visitor("en")
+        page.goto(self.base + "/")
+        page.locator(".play").first.click()
+        until(page, "document.getElementById('dock-audio').currentTime > 0.5")
+        expect(page.locator("#dock")).to_be_visible()
+        page.context.close()
+        self.done.append("played from the list")
+
+    def others(self, two):
+        page = self.visitor("en")
+        page.goto(self.base + "/operations")
+        self.held(page, "operations")
+        self.shot(page, "operations")
+        page.keyboard.press("?")
+        expect(page.locator("#help")).to_be_visible()
+        page.keyboard.press("Escape")
+        page.goto(self.base + "/")
+        page.locator("h1").evaluate("() => document.activeElement.blur()")
+        self.shot(page, "search")
+        # The switch turns everything over, and is remembered.
+        page.get_by_role("button", name="中文").click()
+        expect(page.locator("html")).to_have_attribute("lang", "zh-Hans")
+        page.goto(self.base + "/operations")
+        expect(page.get_by_role("heading", level=1)).to_have_text(WORDS["zh"]["ops"])
+        page.context.close()
+        for name, lang, path, dark, size in (
+            ("search-zh-dark", "zh", "/", True, (1280, 860)),
+            ("call-phone", "en", f"/recordings/{two}?t=2", False, (390, 844)),
+            ("search-phone-dark", "en", "/", True, (390, 844)),
+        ):
+            page = self.visitor(lang, color_scheme="dark" if dark else "light")
+            page.set_viewport_size({"width": size[0], "height": size[1]})
+            page.goto(self.base + path)
+            page.evaluate("document.activeElement.blur()")
+            page.wait_for_timeout(400)
+            wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            if wide > 0:
+                self.wrong.append(f"{name}: the page is {wide} px too wide")
+            self.shot(page, name)
+            page.context.close()
+        # Without script: the form and the native player.
+        plain = self.visitor("en", java_script_enabled=False)
+        plain.goto(self.base + "/?q=today")
+        expect(plain.locator(".row").first).to_be_visible()
+        plain.locator("a.open").first.click()
+        expect(plain.locator("h1")).to_be_visible()
+        plain.context.close()
+        self.done.append("operations, keys, language switch, phone, dark, without script")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bin", default=os.environ.get("CALLVAULT_BIN", "target/debug/callvault"))
+    parser.add_argument("--chromium", default="/usr/bin/chromium")
+    parser.add_argument("--screens", type=Path, help="a folder for pictures of the pages")
+    parser.add_argument("--base", help="a demo that runs already, such as http://127.0.0.1:8080")
+    options = parser.parse_args()
+    if options.screens:
+        options.screens.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as data:
+        demo, base = None, options.base
+        if base is None:
+            base = f"http://127.0.0.1:{free_port()}"
+            command = [options.bin, "demo", "--data", data, "--listen", base.removeprefix("http://"), "--calls", "20"]
+            demo = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            def one():
+                items = get(base, "/api/v1/recordings?state=archived&limit=1000")["items"]
+                good = [i for i in items if i["access"] and i["callee"] and i["callee"][-4:].isdigit() and i["access"]["duration_ms"] > 4000]
+                # Two sides show most of the player.
+                good.sort(key=lambda i: (-(i["access"]["channels"] or 1), i["callee"]))
+                return len(items) >= 20 and good and good[0]
+
+            item = wait_for("a call to play", one)
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(
+                    executable_path=options.chromium,
+                    args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
+                )
+                walk = Walk(base, browser, options.screens)
+                for lang in WORDS:
+                    walk.find_and_play(lang, item)
+                walk.list_player()
+                walk.others(item["recording_id"])
+                browser.close()
+            for line in walk.done:
+                print(f"ok: {line}")
+            if Axe is None:
+                print("axe-playwright-python is not installed: its rules were not looked at")
+            for line in walk.wrong:
+                print(f"WRONG: {line}")
+            print(f"{len(walk.done)} passed, {len(walk.wrong)} failed")
+            return 1 if walk.wrong else 0
+        finally:
+            if demo:
+                demo.send_signal(signal.SIGINT)
+                demo.wait(timeout=30)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
