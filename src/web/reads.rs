@@ -132,7 +132,7 @@ impl<'a> Reads<'a> {
         self.audit("export", &query.text, detail).await?;
         let state = self.state.clone();
         let begin = Some((state, query, after));
-        Ok(futures::stream::try_unfold(begin, async move |at| {
+        let page = move |at: Option<(WebState, Query, Option<String>)>| async move {
             let Some((state, query, after)) = at else {
                 return Ok(None);
             };
@@ -143,7 +143,8 @@ impl<'a> Reads<'a> {
             }
             let next = page.next.map(|next| (state, query, Some(next)));
             Ok(Some((page.items, next)))
-        }))
+        };
+        Ok(futures::stream::try_unfold(begin, page))
     }
 
     /// What people left beside a recording and its call. The audit row is that of showing them.
