@@ -59,7 +59,7 @@ pub async fn run(inlet: Inlet, settings: Settings, stop: CancellationToken) {
                         inlet.intake.count_refused(&source, inlet.door);
                     }
                 }
-                tell(&inlet, &root, &before, &now, &mut told).await;
+                tell(&inlet, &root, &before, &now, &mut told, &mut reported).await;
                 before = now;
             }
             Ok(Err(error)) => {
@@ -142,6 +142,7 @@ async fn tell(
     before: &Sight,
     now: &Sight,
     told: &mut BTreeMap<PathBuf, Look>,
+    reported: &mut BTreeSet<PathBuf>,
 ) {
     told.retain(|path, _| now.audio.contains_key(path) || now.sidecars.contains_key(path));
     let is_new =
@@ -158,7 +159,16 @@ async fn tell(
             let body = sidecar(path, audio.as_deref()).await;
             let taken = match body {
                 Ok(body) => inlet.take(body.into(), false).await,
-                Err(why) => Taken::Poison(why),
+                Err(Unread::Useless(why)) => Taken::Poison(why.to_owned()),
+                Err(Unread::Closed(error)) => {
+                    // Rights change without a trace in what a look sees, so it is tried at each.
+                    if reported.insert(path.clone()) {
+                        let source = inlet.provider.name();
+                        tracing::warn!(source, file = %path.display(), %error, "message beside a file not read");
+                        inlet.intake.count_refused(source, inlet.door);
+                    }
+                    continue;
+                }
             };
             if settle(inlet, path, taken) {
                 told.insert(path.clone(), *seen);
@@ -202,14 +212,19 @@ fn audio_of(sidecar: &Path, audio: &BTreeMap<PathBuf, Look>) -> Option<PathBuf> 
         .find(|path| audio.contains_key(path))
 }
 
+/// Why the message beside a file was not read.
+enum Unread {
+    Useless(&'static str),
+    Closed(std::io::Error),
+}
+
 /// The message beside a file; one without a recording gets the file.
-async fn sidecar(path: &Path, audio: Option<&Path>) -> Result<Vec<u8>, String> {
-    let unreadable = |_| "unreadable".to_owned();
-    let metadata = tokio::fs::metadata(path).await.map_err(unreadable)?;
+async fn sidecar(path: &Path, audio: Option<&Path>) -> Result<Vec<u8>, Unread> {
+    let metadata = tokio::fs::metadata(path).await.map_err(Unread::Closed)?;
     if metadata.len() > LARGEST_SIDECAR {
-        return Err("too_large".to_owned());
+        return Err(Unread::Useless("too_large"));
     }
-    let body = tokio::fs::read(path).await.map_err(unreadable)?;
+    let body = tokio::fs::read(path).await.map_err(Unread::Closed)?;
     let Some(audio) = audio else {
         return Ok(body);
     };

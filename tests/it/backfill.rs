@@ -197,6 +197,89 @@ async fn an_interrupted_walk_goes_on_and_tells_nothing_twice() {
     assert_eq!(db.count_notices_of("feiyu-t").await.unwrap(), 6000);
 }
 
+/// What a line of this kind in the configuration says.
+fn configured(text: &str, key: &str) -> String {
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(&format!("{key} = \"")));
+    line.unwrap().split('"').nth(1).unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_recordings_pass_history_and_the_vendor_is_asked_once_for_each() {
+    use md5::Digest as _;
+
+    const HISTORY: usize = 300;
+    const LIVE: usize = 4;
+    let (mut house, mut ids) = house((HISTORY + LIVE) as u32, 10.0).await;
+    let live = ids.split_off(HISTORY);
+    // What dies within two days goes before what is live: here nothing does.
+    house.stop().await;
+    let text = std::fs::read_to_string(house.config_file()).unwrap();
+    let keeps = configured(&text, "provider_keeps");
+    let text = text.replace(
+        &format!("provider_keeps = \"{keeps}\""),
+        "provider_keeps = \"30d\"",
+    );
+    house.start_with(&text).await;
+    let file = write_ids(&house, &ids);
+    let (code, report) = backfill(&house, &file, &[]).await;
+    assert_eq!((code, &report["stored"]), (0, &HISTORY.into()), "{report}");
+    let [app, token, hook] =
+        ["app_id", "app_token", "hook_token"].map(|key| configured(&text, key));
+    let at = house.running.as_ref().unwrap().addresses.page().unwrap();
+    let at = at
+        .trim_start_matches("http://")
+        .trim_end_matches('/')
+        .parse()
+        .unwrap();
+    let archived = async |id: &str| {
+        let db = &house.house().db;
+        let found = db.recordings_of_call("feiyu-t", id).await.unwrap();
+        found.iter().any(|recording| recording.state == "archived")
+    };
+    for id in &live {
+        let ti = SystemClock.now().ms().to_string();
+        let au = hex::encode_upper(md5::Md5::digest(format!("{app}{token}{ti}")));
+        let form = format!(
+            "action=recordEnd&fyCallId={}&appId={app}&ti={ti}&au={au}",
+            id.replace('@', "%40")
+        );
+        let answer = crate::support::http::ask(
+            at,
+            axum::http::Method::POST,
+            &format!("/hooks/feiyu-t/{hook}"),
+            &[("content-type", "application/x-www-form-urlencoded")],
+            form,
+        )
+        .await;
+        assert_eq!(answer.json()["resultCode"], 0, "{}", answer.text());
+        house
+            .until(async |_| {
+                archived(id)
+                    .await
+                    .then_some(())
+                    .ok_or("not archived".to_owned())
+            })
+            .await;
+        // Behind the last of a history that is not done yet, it would have waited for all of it.
+        let counted = house.house().db.count_by_source().await.unwrap();
+        let done: u64 = counted
+            .iter()
+            .filter(|(_, state, _)| state == "archived")
+            .map(|(.., n)| n)
+            .sum();
+        println!("{id}: {done} archived when it was in");
+        assert!((done as usize) < HISTORY, "history was over");
+    }
+    all_archived(&house, HISTORY + LIVE).await;
+    let asked = house.vendors[0].requests();
+    let all = (HISTORY + LIVE) as u64;
+    assert_eq!(asked["/api/getRecordDownUrl"], all, "{asked:?}");
+    assert_eq!(asked["/rec/"], all, "{asked:?}");
+    house.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_dies_too_soon_is_told_before_it_begins() {
     let options = Options::new("feiyu-t");

@@ -97,3 +97,72 @@ async fn a_folder_as_people_leave_it_gives_each_recording_once() {
     }
     house.finish().await;
 }
+
+/// Without root's privilege to read everything: all threads of the house are an ordinary user's.
+#[test]
+fn what_this_user_may_not_read_is_told_of_and_what_follows_is_taken() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    const NOBODY: u32 = 65534;
+    let leave_root = || {
+        if rustix::process::geteuid().is_root() {
+            let nobody = rustix::process::Uid::from_raw(NOBODY);
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        }
+    };
+    // This thread ends with the test, the others with the runtime.
+    leave_root();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .on_thread_start(leave_root)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().canonicalize().unwrap();
+        let shut = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        std::fs::create_dir(at.join("shut")).unwrap();
+        std::fs::write(at.join("shut/in.wav"), wav(3, 8000)).unwrap();
+        shut(&at.join("shut"), 0o000);
+        std::fs::write(at.join("secret.wav"), wav(5, 8000)).unwrap();
+        shut(&at.join("secret.wav"), 0o000);
+        std::fs::write(at.join("heard.wav"), wav(7, 8000)).unwrap();
+        sidecar(&at.join("heard.wav.json"), 4);
+        shut(&at.join("heard.wav.json"), 0o000);
+        std::fs::create_dir(at.join("folder.wav")).unwrap();
+        std::fs::write(at.join("folder.wav/good.wav"), wav(9, 8000)).unwrap();
+        let house = house(&format!(
+            "[sources.pbx]\nkind = \"cdr\"\nfrom = \"folder\"\npath = \"{}\"\nsettle_time = \"200ms\"\n",
+            at.display()
+        ))
+        .await;
+        until_archived(&house, &["folder.wav/good.wav"]).await;
+        // Announced, and why it is not taken is told.
+        house
+            .until(async |house| {
+                let db = &house.house().db;
+                let found = db.recordings_of_call("pbx", "secret.wav").await.unwrap();
+                let reasons: Vec<_> = found.iter().map(|one| one.reason.clone()).collect();
+                match &reasons[..] {
+                    [Some(reason)] if reason == "address_forbidden" => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            })
+            .await;
+        // Readable at last: nothing was given up.
+        shut(&at.join("shut"), 0o755);
+        shut(&at.join("heard.wav.json"), 0o644);
+        until_archived(&house, &["call-4", "folder.wav/good.wav", "shut/in.wav"]).await;
+        shut(&at.join("secret.wav"), 0o644);
+        let found = house.house().db.recordings_of_call("pbx", "secret.wav").await.unwrap();
+        let id = found[0].recording_id.unwrap().to_string();
+        let (code, _, error) = crate::import::callvault(&house, &["retry", &id]).await;
+        assert_eq!(code, 0, "{error}");
+        until_archived(&house, &["call-4", "folder.wav/good.wav", "secret.wav", "shut/in.wav"]).await;
+        let mut house = house;
+        house.stop().await;
+    });
+}
