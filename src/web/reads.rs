@@ -132,8 +132,8 @@ impl<'a> Reads<'a> {
         self.audit("export", &query.text, detail).await?;
         let state = self.state.clone();
         let begin = Some((state, query, after));
-        Ok(futures::stream::try_unfold(begin, async move |at| {
-            let Some((state, query, after)) = at else {
+        Ok(futures::stream::try_unfold(begin, move |at| async move {
+            let Some((state, query, after)): Option<(WebState, Query, Option<String>)> = at else {
                 return Ok(None);
             };
             let asked = state.db.search(&query, after.as_deref(), EXPORT_LINES);
