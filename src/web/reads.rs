@@ -132,8 +132,8 @@ impl<'a> Reads<'a> {
         self.audit("export", &query.text, detail).await?;
         let state = self.state.clone();
         let begin = Some((state, query, after));
-        let page = move |at: Option<(WebState, Query, Option<String>)>| async move {
-            let Some((state, query, after)) = at else {
+        Ok(futures::stream::try_unfold(begin, move |at| async move {
+            let Some((state, query, after)): Option<(WebState, Query, Option<String>)> = at else {
                 return Ok(None);
             };
             let asked = state.db.search(&query, after.as_deref(), EXPORT_LINES);
@@ -143,8 +143,7 @@ impl<'a> Reads<'a> {
             }
             let next = page.next.map(|next| (state, query, Some(next)));
             Ok(Some((page.items, next)))
-        };
-        Ok(futures::stream::try_unfold(begin, page))
+        }))
     }
 
     /// What people left beside a recording and its call. The audit row is that of showing them.
@@ -296,13 +295,7 @@ impl<'a> Reads<'a> {
         let detail = serde_json::json!({ "source": source });
         self.audit("show", id, detail).await?;
         if let Some(call_id) = self.ask(self.state.db.find_call(source, id)).await? {
-            // Out of scope is told in the very words of missing.
-            return match self.shown(call_id).await {
-                Err(error) if error.status() == http::StatusCode::NOT_FOUND => {
-                    Err(ApiError::not_found("call"))
-                }
-                shown => shown,
-            };
+            return self.shown(call_id).await;
         }
         let mut targets = self.ask(self.state.db.resolve_id(id)).await?;
         // Our ids rise with time.
@@ -485,10 +478,7 @@ pub async fn ask<T>(
             tracing::error!(%error, "the database cannot answer a reader");
             Err(ApiError::unavailable("database"))
         }
-        DbErrorKind::Conflict
-        | DbErrorKind::Refused
-        | DbErrorKind::LeaseLost
-        | DbErrorKind::Other => {
+        DbErrorKind::Conflict | DbErrorKind::LeaseLost | DbErrorKind::Other => {
             let id = new_id(state.clock.now()).to_string();
             tracing::error!(id, %error, "an unexpected failure of the database");
             Err(ApiError::internal(&id))
