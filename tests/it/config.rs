@@ -457,3 +457,53 @@ fn secrets_come_from_files_and_variables() {
     );
     assert_eq!(error.place, "callvault.toml:7");
 }
+
+/// The one configuration that `deploy/` means to be taken as it is.
+const CONTAINER: &str = include_str!("../../deploy/callvault.container.toml");
+
+#[test]
+fn the_containers_configuration_writes_into_its_volume_only() {
+    let folder = Folder::with(CONTAINER);
+    // Its file lies in the container; what it says is seen from the error without it.
+    let error = folder.error(&[]);
+    let token = "/etc/callvault/secrets/api_token";
+    assert!(error.what.contains(token), "{error}");
+
+    let variables = [("CALLVAULT__SERVER__API_TOKEN", "0123456789abcdef0123")];
+    let config = folder.load(&variables).unwrap();
+    assert_eq!(config.server.listen.to_string(), "0.0.0.0:8080");
+    let volume = Path::new("/var/lib/callvault");
+    let database = config.database.url.expose();
+    assert!(database.starts_with("sqlite:///var/lib/callvault/"));
+    // Relative paths would count from the folder of the configuration, which is read-only there.
+    assert!(config.archive.directory(Path::new("/")).starts_with(volume));
+    assert!(config.spool.path.starts_with(volume));
+    assert!(config.sources.is_empty(), "a source of nobody's");
+    assert_eq!(config.warnings, []);
+}
+
+#[test]
+fn the_image_has_one_name_of_this_version() {
+    let image = concat!("callvault:", env!("CARGO_PKG_VERSION"));
+    let compose = include_str!("../../deploy/compose.yaml");
+    let scale_out = include_str!("../../deploy/scale-out/compose.yaml");
+    let kubernetes = include_str!("../../deploy/scale-out/kubernetes.yaml");
+    for (text, wanted) in [(compose, 1), (scale_out, 1), (kubernetes, 3)] {
+        let names: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("image: "))
+            .filter(|name| name.starts_with("callvault"))
+            .collect();
+        assert_eq!(names, vec![image; wanted]);
+    }
+    let build = format!("-t {image} .");
+    for text in [
+        include_str!("../../deploy/Dockerfile"),
+        scale_out,
+        kubernetes,
+    ] {
+        assert!(text.contains(&build), "{build}");
+    }
+    assert!(compose.contains("deploy/callvault.container.toml"));
+    assert!(scale_out.contains("deploy/callvault.container.toml"));
+}
