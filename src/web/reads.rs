@@ -478,7 +478,10 @@ pub async fn ask<T>(
             tracing::error!(%error, "the database cannot answer a reader");
             Err(ApiError::unavailable("database"))
         }
-        DbErrorKind::Conflict | DbErrorKind::LeaseLost | DbErrorKind::Other => {
+        DbErrorKind::Conflict
+        | DbErrorKind::LeaseLost
+        | DbErrorKind::Refused
+        | DbErrorKind::Other => {
             let id = new_id(state.clock.now()).to_string();
             tracing::error!(id, %error, "an unexpected failure of the database");
             Err(ApiError::internal(&id))
