@@ -13,13 +13,13 @@ Where axe-playwright-python is installed, every page is held to axe's rules as w
 import argparse
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
 from playwright.sync_api import expect, sync_playwright
@@ -40,11 +40,6 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
-
-
-def get(base, path):
-    with urllib.request.urlopen(base + path, timeout=30) as answer:
-        return json.load(answer)
 
 
 def wait_for(what, ask, seconds=180):
@@ -71,16 +66,22 @@ def until(page, expression, seconds=30):
 
 
 class Walk:
-    def __init__(self, base, browser, screens):
-        self.base, self.browser, self.screens = base, browser, screens
+    def __init__(self, base, browser, screens, password):
+        self.base, self.browser, self.screens, self.password = base, browser, screens, password
         self.done, self.wrong = [], []
 
-    def visitor(self, lang, **more):
+    def visitor(self, lang, who="ada", **more):
         context = self.browser.new_context(locale=WORDS[lang]["locale"], viewport={"width": 1280, "height": 860}, **more)
         page = context.new_page()
         page.on("pageerror", lambda error: self.wrong.append(f"script: {error}"))
         # A blocked style or script says so here.
         page.on("console", lambda line: self.wrong.append(f"console: {line.text}") if "Content Security" in line.text else None)
+        # Whoever is not signed in is led to the form, and from there to where they wanted to go.
+        page.goto(self.base + "/")
+        page.locator("input[name=name]").fill(who)
+        page.locator("input[type=password]").fill(self.password)
+        page.locator("main button[type=submit], main form button").last.click()
+        page.wait_for_url(self.base + "/")
         return page
 
     def shot(self, page, name):
@@ -113,11 +114,12 @@ class Walk:
         assert digits in page.url and "part=" not in page.url, page.url
         self.held(page, f"search, {lang}")
         page.keyboard.press("Escape")
-        for _ in range(60):
-            page.keyboard.press("j")
+        # The calls of the demo may still be coming: the list is drawn again while one walks in it.
+        for _ in range(300):
             if line.evaluate("row => row === document.activeElement"):
+                page.keyboard.press("Enter")
                 break
-        page.keyboard.press("Enter")
+            page.keyboard.press("j")
         page.wait_for_url(f"**/recordings/{item['recording_id']}")
 
         # 1.5x, and it really goes on.
@@ -160,7 +162,7 @@ class Walk:
         self.shot(page, "call" if lang == "en" else "call-zh")
 
         # A colleague opens the link: at that second, and the speed is their own.
-        other = self.visitor(lang)
+        other = self.visitor(lang, "bo")
         other.goto(self.base + link)
         second = float(link.split("t=")[1])
         until(other, f"Math.abs(document.getElementById('audio').currentTime - {second}) < 0.3")
@@ -229,31 +231,34 @@ def main():
     parser.add_argument("--bin", default=os.environ.get("CALLVAULT_BIN", "target/debug/callvault"))
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     parser.add_argument("--screens", type=Path, help="a folder for pictures of the pages")
-    parser.add_argument("--base", help="a demo that runs already, such as http://127.0.0.1:8080")
     options = parser.parse_args()
     if options.screens:
         options.screens.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as data:
-        demo, base = None, options.base
-        if base is None:
-            base = f"http://127.0.0.1:{free_port()}"
-            command = [options.bin, "demo", "--data", data, "--listen", base.removeprefix("http://"), "--calls", "20"]
-            demo = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        base = f"http://127.0.0.1:{free_port()}"
+        command = [options.bin, "demo", "--data", data, "--listen", base.removeprefix("http://"), "--calls", "20"]
+        demo = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             def one():
-                items = get(base, "/api/v1/recordings?state=archived&limit=1000")["items"]
+                search = [options.bin, "--config", f"{data}/callvault.toml", "--json", "search", "--state", "archived", "--limit", "0"]
+                done = subprocess.run(search, capture_output=True, text=True)
+                items = [json.loads(line) for line in done.stdout.splitlines()]
                 good = [i for i in items if i["access"] and i["callee"] and i["callee"][-4:].isdigit() and i["access"]["duration_ms"] > 4000]
                 # Two sides show most of the player.
                 good.sort(key=lambda i: (-(i["access"]["channels"] or 1), i["callee"]))
                 return len(items) >= 20 and good and good[0]
 
             item = wait_for("a call to play", one)
+            password = secrets.token_urlsafe(12)
+            for name, role in (("ada", "administrator"), ("bo", "officer")):
+                command = [options.bin, "--config", f"{data}/callvault.toml", "account", "add", name, "--role", role, "--password-stdin"]
+                subprocess.run(command, input=password + "\n", text=True, check=True, stdout=subprocess.DEVNULL)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(
                     executable_path=options.chromium,
                     args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
                 )
-                walk = Walk(base, browser, options.screens)
+                walk = Walk(base, browser, options.screens, password)
                 for lang in WORDS:
                     walk.find_and_play(lang, item)
                 walk.list_player()
@@ -268,9 +273,8 @@ def main():
             print(f"{len(walk.done)} passed, {len(walk.wrong)} failed")
             return 1 if walk.wrong else 0
         finally:
-            if demo:
-                demo.send_signal(signal.SIGINT)
-                demo.wait(timeout=30)
+            demo.send_signal(signal.SIGINT)
+            demo.wait(timeout=30)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,12 @@ impl Demo {
             "callvault demo: {address}  (data in {})",
             self.data.display()
         ));
+        if !self.once {
+            let link = sign_in_link(&running.house, &address).await?;
+            out.say(&format!(
+                "Sign in (once, within a quarter of an hour): {link}"
+            ));
+        }
         for vendor in &vendors {
             vendor.set_push_to(address.clone());
         }
@@ -82,10 +88,6 @@ impl Demo {
             _ = tokio::signal::ctrl_c() => exit::DONE,
         };
         if !self.once {
-            let link = sign_in_link(&running.house, &address).await?;
-            out.say(&format!(
-                "Sign in (once, within a quarter of an hour): {link}"
-            ));
             out.say("Serving until Ctrl-C.");
             // An error here means no signals on this machine: then end at once.
             let _ = tokio::signal::ctrl_c().await;

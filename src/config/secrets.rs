@@ -11,7 +11,18 @@ use super::{ConfigError, Warning};
 /// Permission bits of everybody beyond owner and group.
 const READ_BY_OTHERS: u32 = 0o004;
 /// How keys end whose text is a secret.
-const SECRET_ENDINGS: [&str; 4] = ["token", "secret", "password", "secret_access_key"];
+const SECRET_ENDINGS: [&str; 10] = [
+    "token",
+    "secret",
+    "password",
+    "secret_access_key",
+    "secret_key",
+    "callback_key",
+    "legacy_key",
+    "auth_value",
+    "webhook_secrets",
+    "shared_keys",
+];
 
 /// Puts the text of every secret in the place of the table that points to it; relative files count
 /// from `base_dir`. Warns of files that everybody may read.
@@ -143,7 +154,14 @@ pub fn without_secrets(root: &Table) -> String {
 }
 
 /// Wider than what must be a secret: here it is better to hide too much.
-const HIDDEN: [&str; 5] = ["token", "secret", "password", "key", "credential"];
+const HIDDEN: [&str; 6] = [
+    "token",
+    "secret",
+    "password",
+    "key",
+    "credential",
+    "auth_value",
+];
 
 fn hide(table: &mut Table, all: bool) {
     for (key, value) in table.iter_mut() {
@@ -165,7 +183,7 @@ fn hide_value(key: &str, value: &mut Value, is_secret: bool) {
                 hide_value(key, item, is_secret);
             }
         }
-        _ if is_secret => *value = Value::String("(secret)".to_owned()),
+        Value::String(text) if is_secret => *text = "(secret)".to_owned(),
         // User and password, a query with a signature, and of an address that is called as it stands the path: all
         // may be what lets one in.
         Value::String(text) if text.contains("://") && !text.starts_with("sqlite:") => {
@@ -217,6 +235,7 @@ mod tests {
             [sources.desk]
             app_token = "hidden-3"
             hook_token = ["hidden-4", { env = "HOOK" }]
+            auth_value = "hidden-8"
             sub_tokens = { a = "hidden-5" }
             access_key_secret = { file = "/run/secrets/key" }
             [alarms]
