@@ -274,8 +274,8 @@ impl Config {
             let what = "[spool] limit leaves no room for a single file".to_owned();
             return wrong(&["spool", "limit"], what, "write a size like \"20GiB\"");
         }
-        if !is_cron(&self.schedule.poll) {
-            let what = "[schedule] poll is no cron expression with seconds".to_owned();
+        if let Err(what) = worker::schedule::check_cron(&self.schedule.poll) {
+            let what = format!("[schedule] poll: {what}");
             let remedy = "write six fields: second minute hour day month weekday, \
                           like \"0 */5 * * * *\"";
             return wrong(&["schedule", "poll"], what, remedy);
@@ -469,17 +469,6 @@ fn example_token(source: &SourceConfig, places: &Places) -> Option<Warning> {
             ),
             place: places.of(&["sources", &source.name, "hook_token"]),
             remedy: "make one of your own, for example with `openssl rand -hex 24`".to_owned(),
-        })
-}
-
-/// Six fields of cron's alphabet; the scheduler reads the rest.
-fn is_cron(text: &str) -> bool {
-    let fields: Vec<&str> = text.split_whitespace().collect();
-    fields.len() == 6
-        && fields.iter().all(|field| {
-            field
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"*/,-?#".contains(&b))
         })
 }
 

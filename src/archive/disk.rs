@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
+use rustix::fs::Access;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 
@@ -30,6 +31,8 @@ use crate::domain::proof::ArchiveProof;
 
 /// Where unfinished files lie: in the same file system, so that naming them moves no bytes.
 const TMP: &str = "_callvault/tmp/";
+/// What a new file is filled with to see whether one can be made.
+const PROBE: &[u8] = b"callvault probe\n";
 
 #[derive(Debug, Clone)]
 pub struct DiskArchive {
@@ -69,6 +72,23 @@ impl DiskArchive {
                 }),
                 Err(e) => Err(write_error(&root, "opening the archive directory", e)),
             }
+        })
+        .await
+    }
+
+    /// Makes a new file under a temporary name and removes it: an object that is there already proves no right to
+    /// make another.
+    pub(super) async fn makes_files(&self) -> Result<(), ArchiveError> {
+        let inner = self.inner.clone();
+        blocking(move || {
+            let tmp = inner.root.join(TMP);
+            let made = || {
+                // Folders of sources are made beside this one.
+                rustix::fs::access(&inner.root, Access::WRITE_OK | Access::EXEC_OK)?;
+                inner.folders.make(&inner.root, &tmp)?;
+                Unnamed::create(&tmp)?.fill(&mut { PROBE }).map(|_| ())
+            };
+            made().map_err(|e| write_error(&inner.root, "making a new file", e))
         })
         .await
     }

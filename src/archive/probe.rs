@@ -1,7 +1,8 @@
 //! Asks a store what it can do before anything depends on it: a feature asked for is not a feature had.
 //!
 //! Writes only constant content under `_callvault/probe-*`, create-only, and never deletes: the first run
-//! makes the objects, every later one expects to be told that they exist.
+//! makes the objects, every later one expects to be told that they exist. A bucket that says so to a conditional put
+//! has looked at the right to put first; a directory makes a temporary file beside them, which goes at once.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -83,7 +84,11 @@ pub(super) async fn of_directory(archive: &DiskArchive) -> Vec<ProbeFinding> {
         let expected = Fingerprint::of(content);
         archive.put(&key, bytes, &expected, "text/plain").await
     };
-    if let Err(e) = put(CONTENT).await {
+    let taken_in = match put(CONTENT).await {
+        Ok(_) => archive.makes_files().await,
+        Err(e) => Err(e),
+    };
+    if let Err(e) = taken_in {
         findings.push(warn(
             "archive_not_writable",
             super::s3::chain(&e),

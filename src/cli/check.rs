@@ -1,6 +1,7 @@
 //! `check`: a doctor that talks to everything and says what, where and what to do.
 
 use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -47,6 +48,7 @@ pub async fn run(global: &Global, out: &Out) -> Result<u8, Failure> {
     doctor.archive(&config, &clock).await;
     doctor.marker(&config, &clock).await;
     doctor.spool(&config);
+    doctor.backups(&config);
     doctor.sources(&config, &clock).await?;
     let report = Report {
         ok: doctor.findings.iter().all(|f| f.severity == Severity::Info),
@@ -200,12 +202,7 @@ impl Doctor {
         let path = config.base_dir.join(&config.spool.path);
         let place = path.display().to_string();
         let mut findings = Vec::new();
-        let writable = std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&path)
-            .and_then(|()| tempfile::Builder::new().prefix("check-").tempfile_in(&path));
-        if let Err(error) = writable {
+        if let Err(error) = takes_files(&path) {
             findings.push(finding(
                 "spool_not_writable",
                 format!("cannot write there: {error}"),
@@ -231,6 +228,27 @@ impl Doctor {
         self.done(format!("spool ({place})"), begun, findings);
     }
 
+    /// The folder of the scheduled backups, which are made without anybody looking.
+    fn backups(&mut self, config: &Config) {
+        let file = config.database.file(&config.base_dir);
+        let Some(file) = file.filter(|_| config.backup.is_scheduled()) else {
+            return;
+        };
+        let begun = Instant::now();
+        let folder = config.backup.folder(&config.base_dir, &file);
+        let place = folder.display().to_string();
+        let mut findings = Vec::new();
+        if let Err(error) = takes_files(&folder) {
+            findings.push(finding(
+                "backup_not_writable",
+                format!("cannot write there: {error}"),
+                &place,
+                "give the service's user this folder, or set [backup] path",
+            ));
+        }
+        self.done(format!("backups ({place})"), begun, findings);
+    }
+
     async fn sources(&mut self, config: &Config, clock: &SharedClock) -> Result<(), Failure> {
         let client = Arc::new(GuardedClient::new(clock.clone()));
         // A database that is away is told of elsewhere; the sources are looked at all the same.
@@ -250,6 +268,18 @@ impl Doctor {
         }
         Ok(())
     }
+}
+
+/// Makes the folder where it is missing, and a file in it, which goes at once.
+fn takes_files(folder: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    let made = tempfile::Builder::new()
+        .prefix("check-")
+        .tempfile_in(folder)?;
+    made.close()
 }
 
 fn refused(error: OpenError) -> Finding {

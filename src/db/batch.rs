@@ -4,6 +4,8 @@
 //! answers each. An answer is given only after the commit.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, Value};
@@ -33,18 +35,31 @@ enum Entry {
 #[derive(Debug)]
 pub(super) struct Batcher {
     entries: mpsc::Sender<Entry>,
+    /// What was written last was not taken: the disk is full, the database read-only or away.
+    fails: Arc<AtomicBool>,
 }
 
 impl Batcher {
     pub fn start(writer: DatabaseConnection) -> Self {
         let (entries, mut waiting) = mpsc::channel(MOST);
+        let fails = Arc::new(AtomicBool::new(false));
+        let seen = fails.clone();
         tokio::spawn(async move {
             let mut batch = Vec::with_capacity(MOST);
             while waiting.recv_many(&mut batch, MOST).await > 0 {
-                write_all(&writer, std::mem::take(&mut batch)).await;
+                let was_taken = write_all(&writer, std::mem::take(&mut batch)).await;
+                seen.store(!was_taken, Ordering::Relaxed);
             }
         });
-        Self { entries }
+        Self { entries, fails }
+    }
+
+    pub fn fails(&self) -> bool {
+        self.fails.load(Ordering::Relaxed)
+    }
+
+    pub fn works_again(&self) {
+        self.fails.store(false, Ordering::Relaxed);
     }
 
     pub async fn add(&self, notice: Notice) -> Result<Added, DbError> {
@@ -66,7 +81,8 @@ impl Batcher {
     }
 }
 
-async fn write_all(writer: &DatabaseConnection, batch: Vec<Entry>) {
+/// `false`: the database took nothing, whatever is written.
+async fn write_all(writer: &DatabaseConnection, batch: Vec<Entry>) -> bool {
     let mut notices = Vec::with_capacity(batch.len());
     let mut answers = Vec::with_capacity(batch.len());
     let mut refused: BTreeMap<(String, Door), i64> = BTreeMap::new();
@@ -84,6 +100,7 @@ async fn write_all(writer: &DatabaseConnection, batch: Vec<Entry>) {
             for (answer, added) in answers.into_iter().zip(added) {
                 let _ = answer.send(Ok(added));
             }
+            true
         }
         // One that cannot be written must not take the others with it.
         Err(error) if !error.is_unavailable() && notices.len() > 1 => {
@@ -92,12 +109,13 @@ async fn write_all(writer: &DatabaseConnection, batch: Vec<Entry>) {
                 let mut added = write(writer, &[notice], none).await?;
                 Ok(added.remove(0))
             })
-            .await;
+            .await
         }
         Err(error) => {
             for answer in answers {
                 let _ = answer.send(Err(error.clone()));
             }
+            !error.is_unavailable()
         }
     }
 }
@@ -106,7 +124,7 @@ async fn write_all(writer: &DatabaseConnection, batch: Vec<Entry>) {
 async fn one_by_one<F: Future<Output = Result<Added, DbError>>>(
     waiting: impl Iterator<Item = (oneshot::Sender<Result<Added, DbError>>, Notice)>,
     write: impl Fn(Notice) -> F,
-) {
+) -> bool {
     let mut away: Option<DbError> = None;
     for (answer, notice) in waiting {
         let one = match &away {
@@ -120,6 +138,7 @@ async fn one_by_one<F: Future<Output = Result<Added, DbError>>>(
         }
         let _ = answer.send(one);
     }
+    away.is_none()
 }
 
 /// A database behind a silent network must not hold the writer for ever.

@@ -1,6 +1,7 @@
 //! Calls: found by any of their names, merged on the locked row, and joined when a notice shows that
 //! two are one.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Value};
@@ -228,14 +229,16 @@ async fn find(
     .await
 }
 
-/// Merges `theirs` so that the order of notices does not matter: a CDR names the call, of two equals
+/// Merges `theirs` so that the order of notices does not matter: a made-up id names no call that has another, a CDR
+/// names the call, of two equals
 /// the smaller name counts, and every other name is an alias.
 fn combine(mine: &mut CallFacts, theirs: &CallFacts) {
     if mine.provider_call_id != theirs.provider_call_id {
-        let theirs_counts = match (mine.is_cdr, theirs.is_cdr) {
-            (false, true) => true,
-            (true, false) => false,
-            _ => theirs.provider_call_id < mine.provider_call_id,
+        let by_vendor = |facts: &CallFacts| (!facts.made_up, facts.is_cdr);
+        let theirs_counts = match by_vendor(theirs).cmp(&by_vendor(mine)) {
+            Ordering::Greater => true,
+            Ordering::Less => false,
+            Ordering::Equal => theirs.provider_call_id < mine.provider_call_id,
         };
         let other = if theirs_counts {
             std::mem::replace(&mut mine.provider_call_id, theirs.provider_call_id.clone())

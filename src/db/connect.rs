@@ -37,6 +37,10 @@ const POSTGRES_CONNECTIONS: u32 = 16;
 /// Any number, the same in every version: the lock that migrations run under.
 const MIGRATION_LOCK: i64 = 0x63_616c_6c76_6c74;
 
+/// When a write was last tried after some had failed, in what the installation remembers.
+const WRITE_TRIED: &str = "write_tried_at";
+const WRITE_BYTES: usize = 60_000;
+
 /// A step of the schema.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Step {
@@ -98,9 +102,7 @@ impl Database {
     ) -> Result<Self, DbError> {
         let url = settings.url.expose();
         let mut file = None;
-        let (writer, reader) = if let Some(path) = url.strip_prefix("sqlite:") {
-            // `sqlite://a/b` and `sqlite:a/b` are relative, `sqlite:///a/b` is absolute.
-            let path = base_dir.join(path.strip_prefix("//").unwrap_or(path));
+        let (writer, reader) = if let Some(path) = settings.file(base_dir) {
             open_sqlite(file.insert(path)).await?
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let pool = open_postgres(url).await.map_err(|error| {
@@ -192,6 +194,20 @@ impl Database {
     /// One answer from the database.
     pub async fn ping(&self) -> Result<(), DbError> {
         one(&self.inner.reader, "select 1", vec![]).await?;
+        Ok(())
+    }
+
+    /// Whether notices can be written, as the last ones showed; while they could not be, a write of their size is
+    /// tried.
+    pub async fn takes_writes(&self) -> Result<(), DbError> {
+        if self.inner.batcher.fails() {
+            let now = self.inner.clock.now().to_string();
+            // A few bytes find room where a notice finds none.
+            let large = format!("{now:<WRITE_BYTES$}");
+            self.set_installation(WRITE_TRIED, &large).await?;
+            self.set_installation(WRITE_TRIED, &now).await?;
+            self.inner.batcher.works_again();
+        }
         Ok(())
     }
 

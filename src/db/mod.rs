@@ -24,6 +24,7 @@ pub mod faults;
 pub mod fixity;
 mod installation;
 pub mod lease;
+mod made_up;
 mod names;
 pub mod notices;
 mod objects;

@@ -16,6 +16,7 @@ use super::announce::{self, Outcome};
 use super::calls::{self, Merged, Origin};
 use super::directory;
 use super::error::DbError;
+use super::made_up;
 use super::names;
 use super::notices::{ClaimedNotice, settle_in};
 use super::sql::{exec, one, vals};
@@ -90,6 +91,7 @@ impl Database {
             source,
             notice: claimed,
         };
+        let reading = made_up::give_way(&txn, context.origin.source, reading).await?;
         let mut applied = Applied::default();
         let mut touched: BTreeMap<Uuid, Merged> = BTreeMap::new();
         for entry in &reading.directory {
@@ -102,6 +104,7 @@ impl Database {
         for announced in &reading.recordings {
             let mut facts = CallFacts::new(&announced.provider_call_id);
             facts.aliases.clone_from(&announced.call_aliases);
+            facts.made_up = made_up::is_made_up(&reading, &announced.provider_call_id);
             let merged = calls::merge(&txn, &context.origin, &facts).await?;
             let call = note(&mut touched, merged);
             if announced.unless_told && is_told(&txn, call).await? {

@@ -1,5 +1,7 @@
 //! The section `[database]` of the configuration.
 
+use std::path::{Path, PathBuf};
+
 use serde::Deserialize;
 
 use crate::domain::secret::Secret;
@@ -25,6 +27,12 @@ impl Default for Settings {
 impl Settings {
     pub fn is_sqlite(&self) -> bool {
         self.url.expose().starts_with("sqlite:")
+    }
+
+    /// The file of an SQLite database: `sqlite://a/b` and `sqlite:a/b` are relative, `sqlite:///a/b` is absolute.
+    pub fn file(&self, base_dir: &Path) -> Option<PathBuf> {
+        let path = self.url.expose().strip_prefix("sqlite:")?;
+        Some(base_dir.join(path.strip_prefix("//").unwrap_or(path)))
     }
 
     /// Whether the process that starts brings the schema up to date by itself.

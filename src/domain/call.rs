@@ -85,6 +85,10 @@ pub struct CallFacts {
     pub legs: Vec<LegFacts>,
     /// This notice is a CDR (not only a recording's notice that happens to name the call).
     pub is_cdr: bool,
+    /// `provider_call_id` is no id of the vendor's: it was made from a recording's name, because nothing else was
+    /// told. A call of such an id gives way to the one that has the recording.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub made_up: bool,
     /// A place that the call took, for vendors whose rooms are used again; not kept, only used to find
     /// the call.
     #[serde(skip)]
@@ -138,6 +142,7 @@ impl CallFacts {
         self.recorded = pick(self.recorded, later.recorded, Ord::max);
         self.talked = pick(self.talked, later.talked, Ord::max);
         self.is_cdr |= later.is_cdr;
+        self.made_up &= later.made_up;
         unite(&mut self.aliases, &later.aliases);
         unite(&mut self.correlation_ids, &later.correlation_ids);
         unite(&mut self.parties, &later.parties);

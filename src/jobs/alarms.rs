@@ -308,8 +308,8 @@ fn quiet_after_ms(heard: &Heard, written: Option<Duration>) -> i64 {
     QUIET_AFTER_MS.max(usual.saturating_mul(USUAL_GAPS))
 }
 
-/// The spool against its limit, and the disks under spool and archive.
-pub fn room(spool: Usage, archive_disk: Option<&Path>) -> Vec<Alarm> {
+/// The spool against its limit, and the disks under spool, archive and an SQLite database.
+pub fn room(spool: Usage, archive_disk: Option<&Path>, database_disk: Option<&Path>) -> Vec<Alarm> {
     let mut alarms = Vec::new();
     if spool.used_bytes.saturating_mul(100) > spool.limit_bytes.saturating_mul(FULL_PERCENT) {
         let what = format!(
@@ -322,9 +322,10 @@ pub fn room(spool: Usage, archive_disk: Option<&Path>) -> Vec<Alarm> {
     }
     let full = |used: Option<u8>| used.filter(|used| u64::from(*used) > FULL_PERCENT);
     let spool_disk = full(spool.disk_used_percent).map(|used| ("the spool", used));
-    let archive_disk = archive_disk.and_then(crate::spool::disk_used_percent);
-    let archive_disk = full(archive_disk).map(|used| ("the archive", used));
-    let told: Vec<String> = [spool_disk, archive_disk]
+    let of_folder = |folder: Option<&Path>| full(folder.and_then(crate::spool::disk_used_percent));
+    let archive_disk = of_folder(archive_disk).map(|used| ("the archive", used));
+    let database_disk = of_folder(database_disk).map(|used| ("the database", used));
+    let told: Vec<String> = [spool_disk, archive_disk, database_disk]
         .into_iter()
         .flatten()
         .map(|(whose, used)| format!("the disk of {whose} is {used} % full"))
@@ -382,7 +383,7 @@ mod tests {
             parked_notices: 0,
         };
         let codes = |usage| -> Vec<String> {
-            room(usage, None)
+            room(usage, None, None)
                 .into_iter()
                 .map(|alarm| alarm.code)
                 .collect()

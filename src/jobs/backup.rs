@@ -60,6 +60,14 @@ impl Settings {
         self.every.map_or(DAY, Span::duration)
     }
 
+    /// Where the backups of this database file go.
+    pub fn folder(&self, base_dir: &Path, file: &Path) -> PathBuf {
+        match &self.path {
+            Some(path) => base_dir.join(path),
+            None => file.with_file_name("backups"),
+        }
+    }
+
     pub fn is_scheduled(&self) -> bool {
         !self.every().is_zero()
     }
@@ -237,10 +245,7 @@ impl Backups {
     /// The folder of the scheduled ones.
     pub fn folder(&self) -> Result<PathBuf, BackupError> {
         let file = self.db.file().ok_or_else(BackupError::postgres)?;
-        Ok(match &self.settings.path {
-            Some(path) => self.base_dir.join(path),
-            None => file.with_file_name("backups"),
-        })
+        Ok(self.settings.folder(&self.base_dir, file))
     }
 
     /// A new file in that folder, which is made when it is missing.

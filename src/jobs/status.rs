@@ -51,7 +51,9 @@ pub async fn status(
     alarms::clock(db, &mut view.alarms).await?;
     view.alarms.extend(alarms::slack(db, now).await?);
     view.alarms.extend(alarms::quiet(db, sources, now).await?);
-    view.alarms.extend(alarms::room(spool, archive_folder));
+    let database_folder = db.file().and_then(Path::parent);
+    view.alarms
+        .extend(alarms::room(spool, archive_folder, database_folder));
     view.alarms.extend(alarms::parked(spool));
     view.alarms
         .sort_by(|a, b| (&a.code, &a.source).cmp(&(&b.code, &b.source)));

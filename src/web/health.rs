@@ -99,7 +99,16 @@ pub async fn parts(state: &WebState) -> Parts {
     }
     let (database, storage, spool) = tokio::join!(
         part("database", async {
-            state.db.ping().await.map_err(|error| error.to_string())
+            let asked = async {
+                state.db.ping().await?;
+                state.db.takes_writes().await
+            };
+            asked.await.map_err(|error| error.to_string())?;
+            // Only what is written next would show that nothing fits any more.
+            match state.db.file().and_then(Path::parent) {
+                Some(folder) => takes_files(folder).await,
+                None => Ok(()),
+            }
         }),
         part("storage", async {
             let asked = state.archive.head(&ObjectKey::marker()).await;

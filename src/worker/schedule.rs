@@ -117,5 +117,13 @@ mod tests {
         assert!(check_cron("0 */5 * * * *").is_ok());
         assert!(check_cron("*/5 * * * *").is_err());
         assert!(check_cron("soon").is_err());
+        for wrong in [
+            "99 * * * * *",
+            "0 61 * * * *",
+            "0 */5 * * * 9",
+            "0 */0 * * * *",
+        ] {
+            assert!(check_cron(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -110,9 +110,10 @@ fn a_directory_that_cannot_be_written_to_can_be_read_and_says_what_to_do() {
             .unwrap()
     };
     runtime().block_on(async {
-        put(&DiskArchive::open(&root).await.unwrap(), "a/b")
-            .await
-            .unwrap();
+        let archive = DiskArchive::open(&root).await.unwrap();
+        put(&archive, "a/b").await.unwrap();
+        // What the probe puts is there from now on.
+        archive.probe().await;
     });
     for folder in [
         base.path(),
@@ -127,7 +128,9 @@ fn a_directory_that_cannot_be_written_to_can_be_read_and_says_what_to_do() {
         fs::Permissions::from_mode(0o555),
     )
     .unwrap();
-    fs::set_permissions(root.join("a/b"), fs::Permissions::from_mode(0o444)).unwrap();
+    for file in ["a/b", "_callvault/probe-create"] {
+        fs::set_permissions(root.join(file), fs::Permissions::from_mode(0o444)).unwrap();
+    }
     as_nobody(move || {
         runtime().block_on(async {
             let archive = DiskArchive::open(&root).await.unwrap();

@@ -290,6 +290,18 @@ async fn a_clock_that_is_off_by_more_than_five_minutes_is_refused() {
 }
 
 #[tokio::test]
+async fn a_right_to_put_that_was_taken_away_is_said_although_the_probe_lies_there() {
+    let faulty = faulty(s3_server().await).await;
+    let archive = faulty.server.archive("").await;
+    let before: Vec<_> = archive.probe().await.iter().map(|f| f.code).collect();
+    assert!(!before.contains(&"archive_refused"), "{before:?}");
+    let denied = Fault::AnswerInstead(403, "AccessDenied");
+    faulty.always(Method::PUT, "probe-create", denied);
+    let after: Vec<_> = archive.probe().await.iter().map(|f| f.code).collect();
+    assert!(after.contains(&"archive_refused"), "{after:?}");
+}
+
+#[tokio::test]
 async fn a_bucket_that_does_not_exist_is_said_and_nothing_else_is_asked() {
     let faulty = faulty(s3_server().await).await;
     let archive = faulty.server.archive("").await;

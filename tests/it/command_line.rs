@@ -107,3 +107,36 @@ fn an_unreachable_database_is_named_with_the_cause() {
     }
     assert!(!told.contains("very-secret"), "{told}");
 }
+
+#[test]
+fn check_finds_a_backup_folder_that_takes_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let codes = || {
+        let done = callvault(dir.path(), &["check", "--json"])
+            .output()
+            .unwrap();
+        let report: Value = serde_json::from_slice(&done.stdout).unwrap();
+        let findings = report["findings"].as_array().unwrap().clone();
+        let codes = findings
+            .iter()
+            .map(|one| one["code"].as_str().unwrap().to_owned());
+        codes.collect::<Vec<_>>()
+    };
+    configure(
+        dir.path(),
+        &format!("{DATABASE}[backup]\npath = \"copies\"\n"),
+    );
+    assert!(!codes().contains(&"backup_not_writable".to_owned()));
+    assert!(
+        dir.path()
+            .join("copies")
+            .read_dir()
+            .unwrap()
+            .next()
+            .is_none()
+    );
+    // A file where the folder should be stops root as well.
+    std::fs::remove_dir(dir.path().join("copies")).unwrap();
+    std::fs::write(dir.path().join("copies"), "x").unwrap();
+    assert!(codes().contains(&"backup_not_writable".to_owned()));
+}

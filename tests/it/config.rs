@@ -122,7 +122,19 @@ fn an_error_says_what_where_and_what_to_do() {
         (
             "[schedule]\npoll = \"*/5 * * * *\"\n",
             "callvault.toml:2",
-            "[schedule] poll is no cron expression",
+            "[schedule] poll: \"*/5 * * * *\" is not a cron line",
+            "six fields",
+        ),
+        (
+            "[schedule]\npoll = \"99 * * * * *\"\n",
+            "callvault.toml:2",
+            "[schedule] poll: \"99 * * * * *\" is not a cron line",
+            "six fields",
+        ),
+        (
+            "[schedule]\npoll = \"0 */0 * * * *\"\n",
+            "callvault.toml:2",
+            "[schedule] poll: \"0 */0 * * * *\" is not a cron line",
             "six fields",
         ),
         (

@@ -50,8 +50,11 @@ async fn after_a_full_disk_every_success_is_on_it() {
             }
         }
         assert!(refused > 3, "the disk was never full");
+        db.ping().await.unwrap();
+        assert!(db.takes_writes().await.is_err(), "nothing can be written");
         drop(filled);
         std::fs::remove_file(&filler).unwrap();
+        db.takes_writes().await.unwrap();
         db.add_notice(notice("full", at(round * 1000 + 900)))
             .await
             .unwrap();

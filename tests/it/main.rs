@@ -25,6 +25,7 @@ mod db;
 mod db_desk;
 mod db_find;
 mod db_full;
+mod db_made_up;
 mod db_notices;
 mod db_pace;
 mod db_readings;

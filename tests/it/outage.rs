@@ -406,6 +406,39 @@ async fn a_full_disk_under_the_archive_is_no_ready_storage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_under_the_database_is_no_ready_database_and_an_alarm() {
+    let Some(disk) = SmallDisk::mount("8m") else {
+        return;
+    };
+    let url = format!("sqlite://{}/callvault.db", disk.path().display());
+    let house = TestHouse::open_on(Vec::new(), &url, "").await;
+    let address = house.running.as_ref().unwrap().addresses.page().unwrap();
+    let to = address.trim_start_matches("http://").parse().unwrap();
+    assert_eq!(http::get(to, "/readyz").await.json()["database"], "ok");
+    let filler = Filler::fill(&disk);
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    let answer = http::get(to, "/readyz").await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.json()["database"], "away");
+    let alarms = http::get(to, "/api/v1/status").await.json()["alarms"].clone();
+    let told = alarms
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|alarm| alarm["code"] == "disk_full");
+    assert!(
+        told.unwrap()["what"]
+            .as_str()
+            .unwrap()
+            .contains("the database"),
+        "{alarms}"
+    );
+    drop(filler);
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    assert_eq!(http::get(to, "/readyz").await.json()["database"], "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_notices_link_and_the_vendor_are_tried_in_turn_until_one_of_them_has_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let archive = dir.path().join("archive");

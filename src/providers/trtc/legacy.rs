@@ -37,6 +37,7 @@ pub fn read(body: &Value, settings: &Settings) -> Result<Reading, String> {
         (None, _) => format!("vod/{file_id}"),
     };
     let mut call = CallFacts::new(id);
+    call.made_up = stream.is_none() || start.is_none();
     call.started_at = start;
     call.ended_at = end;
     call.recorded = Some(true);

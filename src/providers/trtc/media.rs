@@ -139,8 +139,9 @@ pub fn read(body: &Value, settings: &Settings) -> Result<Reading, String> {
         .unwrap_or_else(|| format!("vod/{}", media.file_id));
     let mut call = CallFacts::new(asked.clone().unwrap_or_else(|| own.clone()));
     if asked.is_some() && media.task.is_some() {
-        call.aliases.push(own);
+        call.aliases.push(own.clone());
     }
+    call.made_up = media.task.is_none() && call.provider_call_id == own;
     call.started_at = media.began();
     call.recorded = Some(true);
     call.parties = media.users.iter().cloned().map(party).collect();

@@ -348,6 +348,38 @@ fn strange_bodies_are_refused_in_words_and_never_panic() {
 }
 
 #[test]
+fn a_listed_file_of_an_old_application_is_its_callbacks_recording_under_a_made_up_call() {
+    let provider = source("legacy_key = \"x\"");
+    let callback = "{\"event_type\":100,\"appid\":1,\"file_id\":\"77\",\"stream_id\":\"s_main\",\"start_time\":1700000000}";
+    let told = provider.read(&notice("", &posted(&[], "", callback)));
+    let told = told.unwrap();
+    let listed = |call: &str| {
+        let body = json!({
+            "media": {"FileId": "77", "BasicInfo": {"SourceInfo": {
+                "SourceType": "Record", "LiveRecordInfo": {"StreamId": "s_main"},
+            }}},
+            "call": Some(call).filter(|call| !call.is_empty()),
+        });
+        let incoming = posted(&[], "", &body.to_string());
+        provider
+            .read(&notice(reading::MEDIA_INFO, &incoming))
+            .unwrap()
+    };
+    let by_list = listed("");
+    assert!(by_list.calls[0].made_up && !told.calls[0].made_up);
+    let alias = &by_list.recordings[0].aliases;
+    assert!(
+        told.recordings[0]
+            .aliases
+            .iter()
+            .any(|name| alias.contains(name))
+    );
+    // Asked for one call, it is of that call.
+    assert!(!listed("room-1").calls[0].made_up);
+    assert!(listed(&by_list.calls[0].provider_call_id).calls[0].made_up);
+}
+
+#[test]
 fn neither_keys_nor_signatures_are_printed() {
     let provider =
         source("secret_id = \"AKIDx\"\nsecret_key = \"s3cretkey\"\nlegacy_key = \"l3gacy\"");
