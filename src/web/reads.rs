@@ -361,7 +361,7 @@ impl<'a> Reads<'a> {
             shown = self.ask(db.show_call(of_recording.call.call_id)).await?;
         }
         let shown = self.seen(shown).await?;
-        let mut shown = shown.ok_or_else(|| ApiError::not_found("call or recording"))?;
+        let mut shown = shown.ok_or_else(|| ApiError::not_found("call"))?;
         mask_addresses(&mut shown.call.custom);
         if self.reader.masks_numbers {
             masking::show(&mut shown);

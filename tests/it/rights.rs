@@ -75,7 +75,7 @@ const MATRIX: &[(&str, &str, &str, May)] = &[
     ),
     ("GET", "/api/v1/status", "/api/v1/status", House(WATCHES)),
     ("GET", "/api/v1/openapi.json", "/api/v1/openapi.json", All),
-    ("GET", "/api/v1/ask", "/api/v1/ask?q=0001", All),
+    ("GET", "/api/v1/ask", "/api/v1/ask?line=0001", All),
     (
         "POST",
         "/api/v1/calls/{id}/notes",

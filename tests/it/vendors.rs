@@ -393,9 +393,14 @@ async fn tencent_lists_whatever_no_callback_announced() {
         to: now.plus_ms(60_000),
     };
     let mut heard = Vec::new();
-    let mut page = None;
+    // The media list, then the customer's bucket.
+    let (mut page, mut in_bucket) = (None, false);
     loop {
-        let got = provider.list(window, page.as_deref(), now).await.unwrap();
+        let got = match in_bucket {
+            false => provider.list(window, page.as_deref(), now).await,
+            true => provider.list_bucket(window, page.as_deref(), now).await,
+        };
+        let got = got.unwrap();
         for told in got.told {
             let notice = Notice {
                 notice_id: new_id(now),
@@ -416,7 +421,8 @@ async fn tencent_lists_whatever_no_callback_announced() {
         }
         match got.next {
             Some(next) => page = Some(next),
-            None => break,
+            None if in_bucket => break,
+            None => (page, in_bucket) = (None, true),
         }
     }
     let mut count = 0;
