@@ -52,10 +52,11 @@ pub async fn second_look(
             None
         }
     };
-    Ok(match put_off.filter(|at| *at < end) {
+    match put_off.filter(|at| *at < end) {
         Some(at) => tools.db.recheck_later(lease, at).await?,
         None => tools.db.recheck_done(lease, now).await?,
-    })
+    }
+    Ok(())
 }
 
 fn originals(loaded: &Loaded) -> impl Iterator<Item = &ObjectRow> {
