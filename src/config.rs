@@ -211,7 +211,7 @@ impl Config {
                 return Err(unknown_section(name, &places));
             }
         }
-        let sources = read_sources(&mut root, &places)?;
+        let sources = read_sources(&mut root, &base_dir, &places)?;
         warnings.extend(sources.iter().filter_map(|s| example_token(s, &places)));
         let server = web::settings::Settings {
             access: section(&mut root, "access", &places)?,
@@ -407,7 +407,34 @@ fn from_settings(error: SettingsError, places: &Places) -> ConfigError {
     )
 }
 
-fn read_sources(root: &mut toml::Table, places: &Places) -> Result<Vec<SourceConfig>, ConfigError> {
+/// Where a source's key names files, they count from the configuration's folder too.
+const PATHS: [&str; 2] = ["path", "file_roots"];
+const WITH_PATHS: [&str; 3] = ["freeswitch", "asterisk", "cdr"];
+
+fn count_from(base_dir: &Path, table: &mut toml::Table) {
+    let absolute = |value: &mut toml::Value| {
+        // Empty is a mistake to be told of, and no name of the folder.
+        if let toml::Value::String(path) = value
+            && !path.is_empty()
+            && let Some(whole) = base_dir.join(&*path).to_str()
+        {
+            whole.clone_into(path);
+        }
+    };
+    for key in PATHS {
+        match table.get_mut(key) {
+            Some(toml::Value::Array(paths)) => paths.iter_mut().for_each(absolute),
+            Some(path) => absolute(path),
+            None => {}
+        }
+    }
+}
+
+fn read_sources(
+    root: &mut toml::Table,
+    base_dir: &Path,
+    places: &Places,
+) -> Result<Vec<SourceConfig>, ConfigError> {
     let wrong = |path: &[&str], what: String, remedy: &str| {
         Err(ConfigError::new(what, places.of(path), remedy))
     };
@@ -437,6 +464,9 @@ fn read_sources(root: &mut toml::Table, places: &Places) -> Result<Vec<SourceCon
                 return wrong(&["sources", &name], what, &remedy);
             }
         };
+        if WITH_PATHS.contains(&kind.as_str()) {
+            count_from(base_dir, &mut table);
+        }
         let (common, own) = registry::find(&name, &kind)
             .and_then(|known| {
                 let (common, own) = CommonSettings::split(&name, &known.defaults(), table)?;

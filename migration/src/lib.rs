@@ -22,6 +22,7 @@ mod m0015_accounts;
 mod m0016_audit_chain;
 mod m0018_same_as;
 mod m0020_desk;
+mod m0021_notice_in_part;
 
 use sea_orm_migration::MigrationTrait;
 pub use sea_orm_migration::MigratorTrait;
@@ -51,6 +52,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0016_audit_chain::Step),
             Box::new(m0018_same_as::Step),
             Box::new(m0020_desk::Step),
+            Box::new(m0021_notice_in_part::Step),
         ]
     }
 }

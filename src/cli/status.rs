@@ -55,7 +55,7 @@ fn text(view: &StatusView) -> String {
         .map(|(state, n)| format!("{n} {state}"))
         .collect();
     text += &format!(
-        "recordings   {}\nnotices      {} waiting, {} unreadable\naccess       {} waiting\n",
+        "recordings   {}\nnotices      {} waiting, {} unreadable, {} in part\naccess       {} waiting\n",
         if states.is_empty() {
             "none yet".to_owned()
         } else {
@@ -63,6 +63,7 @@ fn text(view: &StatusView) -> String {
         },
         view.queues.notices.waiting,
         view.queues.notices.unreadable,
+        view.queues.notices.unreadable_in_part,
         view.queues.transcode_waiting
     );
     if let Some(at) = view.oldest_work_at {

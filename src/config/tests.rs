@@ -95,3 +95,23 @@ fn the_example_explains_every_key() {
         }
     }
 }
+
+#[test]
+fn paths_of_a_source_count_from_the_configurations_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("callvault.toml");
+    let text = "[sources.pbx]\nkind = \"cdr\"\nhook_token = \"0123456789abcdef\"\nfrom = \"folder\"\n\
+                path = \"in\"\nfile_roots = [\"out\", \"/srv/whole\"]\n";
+    std::fs::write(&file, text).unwrap();
+    let config = Config::load_from(Some(&file), [], Path::new("/elsewhere")).unwrap();
+    let own = &config.sources[0].own;
+    let inside = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    assert_eq!(own["path"].as_str(), Some(inside("in").as_str()));
+    let roots: Vec<_> = own["file_roots"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|root| root.as_str().unwrap())
+        .collect();
+    assert_eq!(roots, [inside("out").as_str(), "/srv/whole"]);
+}

@@ -285,7 +285,7 @@ impl Database {
     async fn notices(&self, subject: Uuid) -> Result<Vec<NoticeView>, DbError> {
         all(
             self.reader(),
-            "select n.notice_id, n.arrived_at_ms, n.door, n.topic, n.sha256, n.result \
+            "select n.notice_id, n.arrived_at_ms, n.door, n.topic, n.sha256, n.result, n.detail \
              from notice_link l join notice n on n.notice_id = l.notice_id \
              where l.subject_id = $1 order by n.arrived_at_ms, n.notice_id",
             vals![subject],
@@ -300,6 +300,7 @@ impl Database {
                 topic: row.try_get_by_index(3)?,
                 sha256: rows::sha256(&row.try_get_by_index::<Vec<u8>>(4)?)?,
                 result: row.try_get_by_index(5)?,
+                detail: row.try_get_by_index(6)?,
             })
         })
         .collect()

@@ -78,6 +78,12 @@ const UNREADABLE: Text = Text {
     remedy: "report them; a later version can read them again",
 };
 
+const IN_PART: Text = Text {
+    code: "notices_unreadable_in_part",
+    what: "notices of which this version cannot read a part; the rest counts, and all of it is kept",
+    remedy: "`callvault show` of a call or recording says under notices what was left out; report it: a later version can read them again",
+};
+
 impl Text {
     fn alarm(&self, source: String, count: i64, since: Option<i64>) -> Alarm {
         Alarm {
@@ -234,6 +240,10 @@ impl Database {
         Ok(NoticeQueue {
             waiting: of("select count(*) from notice where result = 'waiting'").await?,
             unreadable: of("select count(*) from notice where result = 'unreadable'").await?,
+            unreadable_in_part: of(
+                "select count(*) from notice where result = 'read' and detail is not null",
+            )
+            .await?,
         })
     }
 
@@ -386,6 +396,13 @@ impl Database {
         add(
             &UNREADABLE,
             "select source, count(*), min(arrived_at_ms) from notice where result = 'unreadable' group by source",
+            vec![],
+        )
+        .await?;
+        add(
+            &IN_PART,
+            "select source, count(*), min(arrived_at_ms) from notice \
+             where result = 'read' and detail is not null group by source",
             vec![],
         )
         .await?;

@@ -163,6 +163,8 @@ pub struct NoticeView {
     pub topic: String,
     pub sha256: Sha256,
     pub result: String,
+    /// Why it was not read, or not wholly (`in part: ...`), or ignored.
+    pub detail: Option<String>,
 }
 
 /// The answer of `status`.
@@ -190,6 +192,8 @@ pub struct Queues {
 pub struct NoticeQueue {
     pub waiting: u64,
     pub unreadable: u64,
+    /// Read, but for elements that make no sense.
+    pub unreadable_in_part: u64,
 }
 
 #[derive(Clone, Debug, Serialize, ToSchema)]

@@ -119,6 +119,7 @@ pub async fn fetch_at_most(
                         announced: Announced {
                             bytes: address.expected_bytes,
                             md5: address.expected_md5.clone(),
+                            sha256: address.expected_sha256.clone(),
                         },
                         at,
                     });

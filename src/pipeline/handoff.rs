@@ -68,6 +68,8 @@ pub struct Announced {
     pub bytes: Option<u64>,
     /// Any of these; empty: none was announced.
     pub md5: Vec<[u8; 16]>,
+    /// In hex.
+    pub sha256: Option<String>,
 }
 
 /// The original with what its bytes say of themselves.

@@ -6,6 +6,7 @@ use std::io::{Read as _, Seek as _};
 
 use md5::{Digest as _, Md5};
 
+use crate::domain::digest::Fingerprint;
 use crate::domain::media::{NotARecording, SniffClass, Sniffed, note};
 use crate::domain::recording::reason;
 use crate::media::{header, sniff};
@@ -20,11 +21,12 @@ pub async fn inspect(fetched: Fetched) -> Result<Inspected, Verdict> {
             detail: format!("packed on the way with Content-Encoding {coding}"),
         });
     }
-    let (path, bytes) = (fetched.scratch.path().to_owned(), fetched.fingerprint.bytes);
+    let (path, fingerprint) = (fetched.scratch.path().to_owned(), fetched.fingerprint);
+    let bytes = fingerprint.bytes;
     let announced = fetched.announced.clone();
     let looked = tokio::task::spawn_blocking(move || {
         let (sniffed, is_short) = look(&path, bytes)?;
-        Ok::<_, std::io::Error>((sniffed, is_short, differs(&announced, &path, bytes)?))
+        Ok::<_, std::io::Error>((sniffed, is_short, differs(&announced, &path, &fingerprint)?))
     });
     let (sniffed, is_short, differs) = match looked.await {
         Ok(Ok(seen)) => seen,
@@ -76,10 +78,17 @@ pub async fn inspect(fetched: Fetched) -> Result<Inspected, Verdict> {
 fn differs(
     announced: &Announced,
     path: &std::path::Path,
-    bytes: u64,
+    found: &Fingerprint,
 ) -> std::io::Result<Option<String>> {
+    let bytes = found.bytes;
     if let Some(more) = announced.bytes.filter(|&announced| bytes < announced) {
         return Ok(Some(format!("{bytes} bytes came, {more} were announced")));
+    }
+    let is_another = |told: &String| !told.eq_ignore_ascii_case(&found.sha256.hex());
+    if announced.sha256.as_ref().is_some_and(is_another) {
+        return Ok(Some(format!(
+            "the announced SHA-256 is not that of the {bytes} bytes that came"
+        )));
     }
     if announced.md5.is_empty() {
         return Ok(None);
@@ -114,6 +123,7 @@ pub fn look(path: &std::path::Path, bytes: u64) -> std::io::Result<(Sniffed, boo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::digest::Sha256;
     use crate::domain::units::ByteSize;
     use crate::spool::{Settings, Spool};
 
@@ -145,6 +155,11 @@ mod tests {
         let announced = |bytes: Option<u64>, md5: &[[u8; 16]]| Announced {
             bytes,
             md5: md5.to_vec(),
+            sha256: None,
+        };
+        let hash = |of: &[u8]| Announced {
+            sha256: Some(Sha256::of(of).hex()),
+            ..Announced::default()
         };
         let length = bytes.len() as u64;
         for (told, fits) in [
@@ -155,6 +170,8 @@ mod tests {
             (announced(Some(length - 1), &[]), true),
             (announced(Some(length + 1), &[]), false),
             (announced(None, &[[7; 16]]), false),
+            (hash(bytes), true),
+            (hash(b"another file"), false),
         ] {
             let found = judged(bytes, told.clone()).await;
             let is_truncated = matches!(&found, Err(Verdict::BadBytes { reason, .. }) if *reason == reason::TRUNCATED);

@@ -15,7 +15,7 @@ pub async fn resolve(
     now: Timestamp,
 ) -> Result<Place, Verdict> {
     fail::fail_point!("resolve.before_call");
-    let wanted = Wanted {
+    let mut wanted = Wanted {
         recording_id: row.recording_id,
         provider_call_id: row.call.provider_call_id.clone(),
         provider_recording_id: row.provider_recording_id.clone(),
@@ -24,7 +24,13 @@ pub async fn resolve(
         call_ended_at: row.call.ended_at,
         arrived_at: row.arrived_at,
     };
-    let located = provider.locate(&wanted, now).await;
+    let mut located = provider.locate(&wanted, now).await;
+    if was_refused(row) && matches!(located, Ok(Located::Unannounced)) {
+        // Nobody knows another address than the one that was told: it, or what was told since, is tried again, and
+        // the reason stays what the address answers.
+        wanted.link.clone_from(&row.link);
+        located = provider.locate(&wanted, now).await;
+    }
     fail::fail_point!("resolve.after_call");
     let over = row.clocks.is_over(row.link_renewable, now);
     match located {

@@ -234,6 +234,8 @@ pub struct Address {
     pub expected_bytes: Option<u64>,
     /// The announced MD5s, any of which the bytes must have; empty: none was announced.
     pub expected_md5: Vec<[u8; 16]>,
+    /// The announced SHA-256, in hex.
+    pub expected_sha256: Option<String>,
 }
 
 impl fmt::Debug for Address {

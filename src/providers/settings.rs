@@ -239,13 +239,20 @@ impl CommonSettings {
                 PROVIDER_KEEPS_MEANS,
             ));
         }
+        let by_default = written.allow_hosts.is_none();
         let patterns = written.allow_hosts.or_else(|| {
             let defaults = defaults.allow_hosts?;
             Some(defaults.iter().map(ToString::to_string).collect())
         });
         let allow_hosts = patterns
             .map(|patterns| {
-                let parsed = patterns.iter().map(|pattern| HostPattern::parse(pattern));
+                let parsed = patterns.iter().map(|pattern| {
+                    let pattern = HostPattern::parse(pattern)?;
+                    Ok(HostPattern {
+                        by_default,
+                        ..pattern
+                    })
+                });
                 parsed.collect::<Result<Vec<_>, _>>()
             })
             .transpose()
@@ -360,6 +367,8 @@ pub struct HostPattern {
     pub host: String,
     pub any_below: bool,
     pub port: Option<u16>,
+    /// Of the kind, and not written by anybody: it opens no network of one's own.
+    pub by_default: bool,
 }
 
 impl HostPattern {
@@ -385,6 +394,7 @@ impl HostPattern {
             host: host.to_string(),
             any_below,
             port,
+            by_default: false,
         })
     }
 

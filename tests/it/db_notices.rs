@@ -406,3 +406,39 @@ fn a_tick_is_run_by_one_process() {
         house.db.ping().await.unwrap();
     });
 }
+
+#[test]
+fn a_notice_that_was_read_in_part_is_counted_and_shown_with_what_was_left_out() {
+    on_both(async |house| {
+        let whole = reading(vec![call("c", at(0))], vec![announced("c", None)]);
+        house.tell(&whole, &feiyu(), at(0)).await;
+        let none = house.db.status_view(at(1)).await.unwrap();
+        assert_eq!(none.queues.notices.unreadable_in_part, 0);
+        assert!(none.alarms.is_empty(), "{:?}", none.alarms);
+        let part = Reading {
+            unreadable: vec!["element 2: no object".to_owned()],
+            ..whole
+        };
+        house.tell(&part, &feiyu(), at(1)).await;
+        let status = house.db.status_view(at(2)).await.unwrap();
+        assert_eq!(status.queues.notices.unreadable_in_part, 1);
+        assert_eq!(status.queues.notices.unreadable, 0);
+        assert_eq!(status.alarms[0].code, "notices_unreadable_in_part");
+        assert_eq!(status.alarms[0].source.as_deref(), Some("feiyu-main"));
+        let call = house
+            .db
+            .recordings_of_call("feiyu-main", "c")
+            .await
+            .unwrap();
+        let shown = house.db.show_call(call[0].call_id).await.unwrap().unwrap();
+        let details: Vec<_> = shown.recordings[0]
+            .notices
+            .iter()
+            .map(|one| one.detail.clone())
+            .collect();
+        assert_eq!(
+            details,
+            [None, Some("in part: element 2: no object".to_owned())]
+        );
+    });
+}

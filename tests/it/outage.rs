@@ -471,6 +471,9 @@ async fn the_notices_link_and_the_vendor_are_tried_in_turn_until_one_of_them_has
     // The vendor gives an address at which there is nothing yet either: it is the held link's turn all the same.
     *shelf.address.lock().unwrap() = Some(format!("{base}/none/vendor"));
     assert_eq!(tries(4).await, ["link", "vendor", "link", "vendor"]);
+    // It knows no address: the link that was told is tried on.
+    shelf.set(Mood::KnowsNone);
+    assert_eq!(tries(3).await, ["link", "vendor", "link", "vendor", "link"]);
     // It does not answer at all: its turn is over too.
     shelf.set(Mood::Fails(ProviderErrorKind::Unreachable));
     tries(2).await;

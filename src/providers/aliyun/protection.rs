@@ -280,6 +280,7 @@ pub async fn locate(
             headers: Vec::new(),
             expected_bytes: None,
             expected_md5: Vec::new(),
+            expected_sha256: None,
         })),
         Ok(Err(code)) => Ok(Located::NotReady { code }),
         Err(error) => match link.filter(|link| link.until.is_none_or(|until| now < until)) {
@@ -291,6 +292,7 @@ pub async fn locate(
                     headers: Vec::new(),
                     expected_bytes: None,
                     expected_md5: Vec::new(),
+                    expected_sha256: None,
                 }))
             }
             None => Err(error),

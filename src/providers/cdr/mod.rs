@@ -282,6 +282,7 @@ impl Provider for Pbx {
             });
         };
         let bytes = ready["bytes"].as_u64();
+        let sha256 = ready["sha256"].as_str().map(str::to_owned);
         let address = |url: String, until| {
             Located::Ready(Address {
                 url,
@@ -289,6 +290,7 @@ impl Provider for Pbx {
                 headers: Vec::new(),
                 expected_bytes: bytes,
                 expected_md5: Vec::new(),
+                expected_sha256: sha256.clone(),
             })
         };
         Ok(match ready["locator"].as_str() {
@@ -301,7 +303,7 @@ impl Provider for Pbx {
                 path: ready["path"].as_str().unwrap_or_default().to_owned(),
                 settle_time: self.settings.settle_time,
                 expected_bytes: bytes,
-                expected_sha256: ready["sha256"].as_str().map(str::to_owned),
+                expected_sha256: sha256.clone(),
             }),
             Some("object") => match self.object(ready) {
                 Some(url) => address(url, None),

@@ -13,7 +13,7 @@ pub struct GuardPolicy {
     pub allow_hosts: Option<Vec<HostPattern>>,
     pub http_links: HttpLinks,
     /// Loopback, private and similar networks too. Cloud metadata and addresses that are nobody's
-    /// stay forbidden even then; only an IP address written out in `allow_hosts` opens those.
+    /// stay forbidden even then; only an IP address written out in `allow_hosts` opens the latter.
     pub allow_private_addresses: bool,
 }
 
@@ -47,9 +47,10 @@ impl GuardPolicy {
             .allow_hosts
             .iter()
             .flatten()
-            .any(|pattern| !pattern.any_below && pattern.matches(&host, address.port));
+            .filter(|pattern| !pattern.any_below && !pattern.by_default)
+            .any(|pattern| pattern.matches(&host, address.port));
         match &address.host {
-            Host::Ip(_) if named => Reach::Anything,
+            Host::Ip(ip) if named && !is_metadata(*ip) => Reach::Anything,
             _ if named || self.allow_private_addresses => Reach::Private,
             _ => Reach::Public,
         }
@@ -64,6 +65,26 @@ pub enum Reach {
     Private,
     /// Also metadata services and special addresses: the operator wrote this very address.
     Anything,
+}
+
+/// Where clouds hand out the machine's own keys: nothing that is written opens these.
+fn is_metadata(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => matches!(
+            ip.octets(),
+            [169, 254, 169, 254]
+                | [169, 254, 170, 2]
+                | [169, 254, 0, 23]
+                | [100, 100, 100, 200]
+                | [168, 63, 129, 16]
+                | [192, 0, 0, 192]
+        ),
+        IpAddr::V6(ip) => match (ip.to_ipv4_mapped(), ip.segments()) {
+            (Some(inside), _) => is_metadata(IpAddr::V4(inside)),
+            (None, [0xfd00, 0xec2, ..] | [0xfd20, 0xce, ..]) => true,
+            _ => false,
+        },
+    }
 }
 
 /// What has to be opened before `ip` may be connected to.
@@ -134,6 +155,7 @@ fn needed_v6(ip: Ipv6Addr) -> Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::providers::contract::Defaults;
 
     fn reach(ip: &str) -> Reach {
         needed_reach(ip.parse().unwrap())
@@ -295,9 +317,39 @@ mod tests {
                 "http://169.254.1.1/",
                 Reach::Anything,
             ),
+            (
+                Some(&["169.254.169.254"][..]),
+                true,
+                "http://169.254.169.254/",
+                Reach::Private,
+            ),
+            (
+                Some(&["[fd00:ec2::254]"][..]),
+                true,
+                "http://[fd00:ec2::254]/",
+                Reach::Private,
+            ),
         ] {
             let address = WebAddress::parse(url).unwrap();
             assert_eq!(policy(allow, private).reach(&address), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_nobody_wrote_opens_nothing() {
+        let defaults = Defaults {
+            allow_hosts: Some(&["api.twilio.com"]),
+            ..Defaults::default()
+        };
+        let address = WebAddress::parse("https://api.twilio.com/x").unwrap();
+        for (keys, expected) in [
+            ("", Reach::Public),
+            ("allow_hosts = [\"api.twilio.com\"]", Reach::Private),
+        ] {
+            let read = CommonSettings::split("a", &defaults, keys.parse().unwrap());
+            let policy = GuardPolicy::from(&read.unwrap().0);
+            assert!(policy.allows_host(&address));
+            assert_eq!(policy.reach(&address), expected, "{keys}");
         }
     }
 }

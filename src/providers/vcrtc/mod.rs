@@ -158,6 +158,7 @@ impl Vcrtc {
             headers: Vec::new(),
             expected_bytes: Some(size),
             expected_md5: Vec::new(),
+            expected_sha256: None,
         })
     }
 

@@ -59,6 +59,7 @@ impl Asker {
         let announced = Address {
             expected_bytes: least_bytes(&wanted.handle),
             expected_md5: md5s(&wanted.handle),
+            expected_sha256: None,
             ..Address::default()
         };
         if let Some(link) = &wanted.link

@@ -24,6 +24,8 @@ pub enum Mood {
     #[default]
     Fine,
     Fails(ProviderErrorKind),
+    /// Knows no address but the one that it told.
+    KnowsNone,
     /// Every page but the first is refused.
     TokensDie,
     /// The second page is given for ever.
@@ -209,6 +211,9 @@ impl Provider for Shelf {
             }));
         }
         self.log("vendor".to_owned());
+        if let Mood::KnowsNone = *self.mood.lock().unwrap() {
+            return Ok(Located::Unannounced);
+        }
         let address = self.address.lock().unwrap().clone();
         Ok(match address {
             Some(base) => Located::Ready(Address {
@@ -217,6 +222,7 @@ impl Provider for Shelf {
                 headers: Vec::new(),
                 expected_bytes: None,
                 expected_md5: Vec::new(),
+                expected_sha256: None,
             }),
             None => Located::NotReady { code: None },
         })
