@@ -91,10 +91,9 @@ pub fn admit(incoming: &Incoming, settings: &Settings, now: Timestamp) -> Admiss
         return refuse(Refusal::UnknownTopic);
     }
     let form = Form::of(&incoming.method, &incoming.query, &incoming.body);
-    match form.first_of(&settings.fields.call_id) {
-        Some((_, id)) if id.len() <= LONGEST_ID => {}
-        _ => return refuse(Refusal::Unusable),
-    }
+    let Some((_, call_id)) = form.first_of(&settings.fields.call_id) else {
+        return refuse(Refusal::Unusable);
+    };
     if form.get("appId").as_deref() != Some(settings.app_id.as_str()) {
         return refuse(Refusal::UnknownAccount);
     }
@@ -106,7 +105,13 @@ pub fn admit(incoming: &Incoming, settings: &Settings, now: Timestamp) -> Admiss
     }
     Admission::Accept {
         dedup_key: dedup_key(&form, &Kind::of(&form, &incoming.topic, settings)),
-        unreadable: None,
+        // Authentic and of no use: kept for a person, and the vendor need not send it again.
+        unreadable: (call_id.len() > LONGEST_ID).then(|| {
+            format!(
+                "a call id of {} bytes, {LONGEST_ID} are taken",
+                call_id.len()
+            )
+        }),
     }
 }
 

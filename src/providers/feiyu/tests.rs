@@ -133,11 +133,6 @@ fn refusals_come_in_order() {
             format!("fyCallId=&appId={APP_ID}"),
             Refusal::Unusable,
         ),
-        (
-            "cdr",
-            signed(&format!("fyCallId={}", "c".repeat(513)), ARRIVED),
-            Refusal::Unusable,
-        ),
         ("cdr", "fyCallId=c".to_owned(), Refusal::UnknownAccount),
         (
             "cdr",
@@ -148,6 +143,13 @@ fn refusals_come_in_order() {
         let admission = provider.admit(&posted(topic, &body), Timestamp::from_ms(ARRIVED));
         assert_eq!(admission, Admission::Refuse(expected), "{topic} {body}");
     }
+    // Signed by the vendor and beyond what is read: kept, with a success answer.
+    let body = signed(&format!("fyCallId={}", "c".repeat(513)), ARRIVED);
+    let admission = provider.admit(&posted("cdr", &body), Timestamp::from_ms(ARRIVED));
+    assert!(
+        matches!(&admission, Admission::Accept { unreadable: Some(why), .. } if why.contains("513")),
+        "{admission:?}"
+    );
 }
 
 #[test]
