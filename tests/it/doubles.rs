@@ -229,6 +229,23 @@ fn the_one_with_more_originals_stays() {
     });
 }
 
+#[test]
+fn a_recording_that_came_before_its_calls_record_is_not_expected_once_more() {
+    on_both(async |house| {
+        let expected = named(&[&callvault::domain::reading::placeholder("a")]);
+        for (n, told) in [named(&["one"]), expected.clone(), named(&["one"]), expected]
+            .into_iter()
+            .enumerate()
+        {
+            let told = reading(vec![call("a", at(0))], vec![told]);
+            house.tell(&told, &feiyu(), at(1 + n as i64)).await;
+        }
+        assert_eq!(states(&house).await.len(), 1);
+        let id = archive(&house, b"sound", 30).await;
+        assert_eq!(states(&house).await, [(id, "archived".to_owned())]);
+    });
+}
+
 const TOKEN: &str = "doubles-of-one-recording";
 
 async fn push(house: &TestHouse, n: usize, recording: &str, file: &Path, sha256: Option<Sha256>) {
