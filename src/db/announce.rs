@@ -60,8 +60,12 @@ pub(super) async fn recording(
         Some((before, others)) => {
             let mut before = before.clone();
             let mut row = before.clone();
+            // Before the names of others come to it.
+            let known_names = names_of(txn, row.recording_id).await?;
+            let mut took_over = false;
             for other in others {
-                if can_be_dropped(other) {
+                if can_be_dropped(other) || doubles::is_spent(txn, other).await? {
+                    took_over = true;
                     absorb(&mut row, other)?;
                     drop_into(txn, row.recording_id, other.recording_id).await?;
                 } else {
@@ -69,7 +73,6 @@ pub(super) async fn recording(
                 }
             }
             add(&mut row, context, announced)?;
-            let known_names = names_of(txn, row.recording_id).await?;
             if was_only_expected(&row, &known_names) && !is_placeholder(&names) {
                 // Only now somebody tells of the recording; whoever made the row merely expected it.
                 row.found_by = context.notice.notice.door.as_str().to_owned();
@@ -77,7 +80,7 @@ pub(super) async fn recording(
             // `merge` may have joined two calls since the row was made.
             before.call_id = call.call_id;
             row.call_id = call.call_id;
-            let new_names = names.iter().any(|name| !known_names.contains(name));
+            let new_names = took_over || names.iter().any(|name| !known_names.contains(name));
             let now = context.origin.now;
             outcome = update(txn, now, announced, &before, row.clone(), new_names).await?;
             row

@@ -23,7 +23,7 @@ use super::connect::for_update;
 use super::error::DbError;
 use super::names::names_of;
 use super::objects::record;
-use super::rebuild::{Held, StoredManifest, insert_new};
+use super::rebuild::{Held, StoredManifest, insert_new, is_leftover};
 use super::recordings::Lease;
 use super::rows;
 use super::settle::{is_leased, locked};
@@ -34,6 +34,8 @@ type Row = entity::recording::Model;
 
 /// How long a pair waits until it is looked at again while the other one is at work or not archived.
 pub(super) const AGAIN_AFTER_MS: i64 = 10 * 1000;
+/// Rows that point to each other one after the other; more are no chain of ours.
+const LONGEST_CHAIN: usize = 16;
 const UNITED: &str = "united";
 
 /// What can be done about a recording that points to an older one.
@@ -55,15 +57,26 @@ pub(super) async fn point(
     other: &Row,
     now: Timestamp,
 ) -> Result<(), DbError> {
-    let is_told = other.same_as == Some(row.recording_id)
+    let mut other = other.clone();
+    // Whatever it points to already is the same recording too: the end of the chain points on.
+    for _ in 0..LONGEST_CHAIN {
+        let Some(next) = other.same_as.filter(|next| *next != row.recording_id) else {
+            break;
+        };
+        match locked(txn, next).await? {
+            Some(next) => other = next,
+            None => break,
+        }
+    }
+    let is_told = other.recording_id == row.recording_id
+        || other.same_as == Some(row.recording_id)
         || row.same_as == Some(other.recording_id)
-        || notes_of(other)?
+        || notes_of(&other)?
             .iter()
             .any(|code| code == note::OTHER_BYTES);
     if is_told {
         return Ok(());
     }
-    let mut other = other.clone();
     other.same_as = Some(row.recording_id);
     look_at(&mut other, now);
     write_pointer(txn, &other).await
@@ -164,7 +177,14 @@ impl Database {
             .iter()
             .map(|row| row.try_get_by_index(0))
             .collect::<Result<_, _>>()?;
-        if held.keys().all(|key| keys.contains(key)) {
+        let mut told = manifest
+            .objects
+            .iter()
+            .filter(|object| !is_leftover(object, manifest, held))
+            .map(|object| object.key.as_str())
+            .chain(manifests.iter().map(|stored| stored.proof.key().as_str()))
+            .filter(|key| held.contains_key(*key));
+        if told.all(|key| keys.contains(key)) {
             return Ok(Adopted::Known);
         }
         let tell = brings_names(&txn, names, into.recording_id).await?;
@@ -244,10 +264,12 @@ pub(super) async fn move_into(
 
 /// The end of a lease on a row that is one of a pair and brought nothing into the archive: the other one
 /// is the recording. Gives whether the row is gone.
-pub(super) async fn drop_empty(txn: &DatabaseTransaction, row: &Row) -> Result<bool, DbError> {
-    let state = rows::state(&row.state)?;
-    let is_over = matches!(state, State::Lost | State::Absent);
-    if row.archived_at_ms.is_some() || (row.folder.is_some() && !is_over) {
+pub(super) async fn drop_empty(
+    txn: &DatabaseTransaction,
+    row: &Row,
+    now: Timestamp,
+) -> Result<bool, DbError> {
+    if row.archived_at_ms.is_some() || (row.folder.is_some() && !is_over(row)?) {
         return Ok(false);
     }
     let others: Vec<Row> = models(
@@ -266,12 +288,15 @@ pub(super) async fn drop_empty(txn: &DatabaseTransaction, row: &Row) -> Result<b
     else {
         return Ok(false);
     };
-    let holds = "select count(*) from archive_object where recording_id = $1";
-    if count(txn, holds, vals![row.recording_id]).await? > 0 {
+    // Nothing that may still come is dropped into what was given up.
+    if holds_objects(txn, row).await? || (is_over(&other)? && !is_over(row)?) {
         return Ok(false);
     }
     absorb(&mut other, row)?;
     other.facts_version += 1;
+    if is_archived(&other)? {
+        manifest_due(&mut other, now);
+    }
     if other.same_as == Some(row.recording_id) {
         other.same_as = None;
     }
@@ -280,6 +305,21 @@ pub(super) async fn drop_empty(txn: &DatabaseTransaction, row: &Row) -> Result<b
     pass_on_pointers(txn, other.recording_id, row.recording_id).await?;
     drop_into(txn, other.recording_id, row.recording_id).await?;
     Ok(true)
+}
+
+/// Given up, at nobody's hands, and nothing of it is in the archive: no more than a second row.
+pub(super) async fn is_spent(txn: &DatabaseTransaction, row: &Row) -> Result<bool, DbError> {
+    Ok(is_over(row)? && row.lease_owner.is_none() && !holds_objects(txn, row).await?)
+}
+
+fn is_over(row: &Row) -> Result<bool, DbError> {
+    let state = rows::state(&row.state)?;
+    Ok(matches!(state, State::Lost | State::Absent))
+}
+
+async fn holds_objects(txn: &DatabaseTransaction, row: &Row) -> Result<bool, DbError> {
+    let sql = "select count(*) from archive_object where recording_id = $1";
+    Ok(count(txn, sql, vals![row.recording_id]).await? > 0)
 }
 
 /// Whether `row` brings names that `into` does not have: a rebuilt recording's manifest tells them then.

@@ -98,7 +98,7 @@ impl Database {
             }
         }
         write(&txn, &before, &row, now).await?;
-        doubles::drop_empty(&txn, &row).await?;
+        doubles::drop_empty(&txn, &row, now).await?;
         txn.commit().await?;
         Ok(())
     }

@@ -4,6 +4,7 @@ use sea_orm::DatabaseTransaction;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
+use crate::domain::clock::Timestamp;
 use crate::domain::recording::Part;
 
 use super::error::DbError;
@@ -47,6 +48,9 @@ pub(super) fn absorb(row: &mut Row, other: &Row) -> Result<(), DbError> {
         .flatten()
         .min();
     row.arrived_at_ms = row.arrived_at_ms.min(other.arrived_at_ms);
+    row.deadline_at_ms = rows::clocks(row)
+        .deadline(Timestamp::from_ms(row.arrived_at_ms), row.link_renewable)
+        .ms();
     Ok(())
 }
 

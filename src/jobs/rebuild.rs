@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt as _;
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::archive::contract::{Archive, ArchiveError};
 use crate::db::adopt::Adopted;
@@ -118,6 +119,7 @@ async fn walk(
         now,
         report: Report::default(),
         united: BTreeSet::new(),
+        into: BTreeMap::new(),
     };
     // Keys come in byte order, so a recording's objects stand together: one folder at a time.
     let mut folder = String::new();
@@ -159,6 +161,8 @@ struct Walk<'a> {
     report: Report,
     /// Folders of recordings that went over into another one, in the order in which they did.
     united: BTreeSet<(Timestamp, String)>,
+    /// Which recording went over into which: that one may have gone on itself.
+    into: BTreeMap<Uuid, Uuid>,
 }
 
 impl Walk<'_> {
@@ -198,7 +202,8 @@ impl Walk<'_> {
             }
             return Ok(());
         };
-        if manifest.united_into.is_some() {
+        if let Some(into) = manifest.united_into {
+            self.into.insert(manifest.recording.recording_id, into);
             self.united.insert((manifest.written_at, folder.to_owned()));
             return Ok(());
         }
@@ -218,10 +223,18 @@ impl Walk<'_> {
         held: &BTreeMap<String, u64>,
     ) -> Result<(), RebuildError> {
         let (newest, stored) = self.manifests(held).await?;
-        let Some(manifest) = newest else {
+        let Some(mut manifest) = newest else {
             tracing::warn!(folder, "its manifests went away during the walk");
             return Ok(());
         };
+        // To the end of the chain; a ring, which nobody writes, ends where it began.
+        for _ in 0..self.into.len() {
+            let next = manifest.united_into.and_then(|id| self.into.get(&id));
+            match next {
+                Some(next) => manifest.united_into = Some(*next),
+                None => break,
+            }
+        }
         let written = self
             .db
             .adopt_united(&manifest, &stored, held, self.now)

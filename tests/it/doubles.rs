@@ -7,6 +7,7 @@ use callvault::db::recordings::Settle;
 use callvault::db::search::{Query, Target};
 use callvault::db::settings::Settings;
 use callvault::domain::digest::Sha256;
+use callvault::domain::keys::Folder;
 use callvault::domain::reading::Announced;
 use callvault::domain::recording::{Role, State};
 use callvault::domain::secret::Secret;
@@ -167,6 +168,61 @@ fn the_one_that_brings_nothing_goes_when_its_worker_ends() {
         assert_eq!(states(&house).await, [(id, "archived".to_owned())]);
         let whole = house.db.load(id).await.unwrap();
         assert_eq!((whole.aliases.len(), whole.row.same_as), (2, None));
+    });
+}
+
+#[test]
+fn what_was_given_up_gives_its_names_to_what_is_archived_and_the_manifest_tells_them() {
+    on_both(async |house| {
+        tell(&house, &["one"], 1).await;
+        let first = archive(&house, b"sound", 2).await;
+        // At work when the notice comes, and lost after it was staged.
+        tell(&house, &["two"], 3).await;
+        let second = house.claim(at(3), 1).await.remove(0);
+        tell(&house, &["one", "two"], 3).await;
+        for leased in house.claim(at(3), 9).await {
+            done(&house, &leased, 3).await;
+        }
+        house.sql("update recording set manifest_due = false, work_class = null where archived_at_ms is not null").await;
+        let row = &second.loaded.row;
+        let folder = Folder::of_recording(&row.source, row.arrived_at, row.recording_id);
+        let (original, _) = object(&folder, Role::Original, 1, b"sound", at(3));
+        let db = &house.db;
+        db.stage(&second.lease, &folder, original, at(3))
+            .await
+            .unwrap();
+        let lost = Settle::Lost {
+            reason: "gone".into(),
+            evidence: "404".into(),
+        };
+        db.settle(&second.lease, lost, at(3)).await.unwrap();
+        assert_eq!(states(&house).await, [(first, "archived".to_owned())]);
+        let whole = db.load(first).await.unwrap();
+        assert_eq!(whole.aliases, ["one", "two"]);
+        assert!(whole.row.manifest_due && whole.row.work_class.is_some());
+
+        // Lost before anybody told: it goes with the notice that tells.
+        tell(&house, &["three"], 6).await;
+        let third = house
+            .claim(at(6), 9)
+            .await
+            .into_iter()
+            .find(|leased| leased.lease.recording_id != first)
+            .unwrap();
+        let row = &third.loaded.row;
+        let folder = Folder::of_recording(&row.source, row.arrived_at, row.recording_id);
+        let (original, _) = object(&folder, Role::Original, 1, b"other", at(6));
+        db.stage(&third.lease, &folder, original, at(6))
+            .await
+            .unwrap();
+        let lost = Settle::Lost {
+            reason: "gone".into(),
+            evidence: "404".into(),
+        };
+        db.settle(&third.lease, lost, at(6)).await.unwrap();
+        assert_eq!(states(&house).await.len(), 2);
+        tell(&house, &["one", "three"], 7).await;
+        assert_eq!(states(&house).await, [(first, "archived".to_owned())]);
     });
 }
 
