@@ -333,11 +333,11 @@ impl Database {
         let (mut seq, mut hash) = (0, beginning(head.earlier));
         while seq < head.seq {
             let page = self.audit_rows_after(seq).await?;
-            for row in page
-                .iter()
-                .filter(|row| row.seq.is_some_and(|at| at <= head.seq))
-            {
+            for row in &page {
                 let at = row.seq.unwrap_or_default();
+                if at > head.seq && seq == head.seq {
+                    break;
+                }
                 if at != seq + 1 {
                     broken(
                         &mut report,

@@ -120,9 +120,6 @@ impl Query {
     fn words(&self) -> Vec<Word> {
         let mut found: Vec<Word> = self.text.split_whitespace().map(text_word).collect();
         found.extend(self.number.as_deref().map(number_word));
-        if self.masked {
-            found.iter_mut().flatten().for_each(four_digits);
-        }
         found.extend(self.party.as_deref().map(|party| {
             let party = words::folded(party);
             vec![
@@ -130,6 +127,9 @@ impl Query {
                 Key::Begins(words::NAME, party),
             ]
         }));
+        if self.masked {
+            found.iter_mut().flatten().for_each(four_digits);
+        }
         found.sort_by_key(|word| {
             let length = |key: &Key| match key {
                 Key::Is(_, value) | Key::Begins(_, value) => value.len(),
@@ -189,6 +189,10 @@ fn four_digits(key: &mut Key) {
     match key {
         Key::Begins(words::NUMBER, reversed) => *key = ending(std::mem::take(reversed)),
         Key::Is(words::EXACT, number) => *key = ending(number::reversed_digits(number)),
+        // A number may stand in a name or an id, and beginnings would give it away digit by digit.
+        Key::Begins(kind, value) if number::digits(value).chars().count() > SHOWN => {
+            *key = Key::Is(kind, std::mem::take(value));
+        }
         _ => {}
     }
 }

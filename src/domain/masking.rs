@@ -101,7 +101,7 @@ pub fn free_text(text: &str) -> String {
         run.clear();
     };
     for c in text.chars() {
-        if c.is_numeric() || "+-() ".contains(c) {
+        if c.is_numeric() || "+-() ./／".contains(c) {
             run.push(c);
         } else {
             flush(&mut run, &mut masked);

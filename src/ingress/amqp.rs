@@ -196,11 +196,22 @@ async fn put_aside(
 ) -> bool {
     let mut headers = delivery.properties.headers().clone().unwrap_or_default();
     headers.insert("x-reject-reason".into(), AMQPValue::LongString(why.into()));
-    let properties: BasicProperties = delivery
-        .properties
-        .clone()
-        .with_headers(headers)
-        .with_delivery_mode(2);
+    // Of the sender's properties only what says how to read the body: another's `user_id` closes the channel,
+    // an `expiration` would let the copy die, and copies to further queues are none of ours to send.
+    let mut properties = BasicProperties::default().with_delivery_mode(2);
+    if let Some(kind) = delivery.properties.content_type() {
+        properties = properties.with_content_type(kind.clone());
+    }
+    if let Some(coding) = delivery.properties.content_encoding() {
+        properties = properties.with_content_encoding(coding.clone());
+    }
+    let mut kept = FieldTable::default();
+    for (name, value) in &headers {
+        if !["CC", "BCC"].contains(&name.as_str()) {
+            kept.insert(name.clone(), value.clone());
+        }
+    }
+    let properties = properties.with_headers(kept);
     let options = BasicPublishOptions {
         mandatory: true,
         ..BasicPublishOptions::default()

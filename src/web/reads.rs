@@ -154,14 +154,27 @@ impl<'a> Reads<'a> {
     ) -> Result<Beside, ApiError> {
         let db = &self.state.db;
         let call_id = shown.call.call_id;
-        Ok(Beside {
+        let mut beside = Beside {
             markers: match recording {
                 Some(id) => self.ask(db.markers(id)).await?,
                 None => Vec::new(),
             },
             notes: self.ask(db.call_notes(call_id)).await?,
             tags: self.ask(db.call_tags(call_id)).await?,
-        })
+        };
+        self.mask(beside.markers.iter_mut().map(|marker| &mut marker.text));
+        self.mask(beside.notes.iter_mut().map(|note| &mut note.text));
+        self.mask(&mut beside.tags);
+        Ok(beside)
+    }
+
+    /// What people wrote may hold numbers, too.
+    fn mask<'t>(&self, texts: impl IntoIterator<Item = &'t mut String>) {
+        if self.reader.masks_numbers {
+            texts
+                .into_iter()
+                .for_each(|text| *text = masking::free_text(text));
+        }
     }
 
     pub async fn markers(&self, recording_id: Uuid) -> Result<Vec<Marker>, ApiError> {
@@ -173,7 +186,9 @@ impl<'a> Reads<'a> {
         )
         .await?;
         self.must_see_recording(recording_id).await?;
-        self.ask(self.state.db.markers(recording_id)).await
+        let mut markers = self.ask(self.state.db.markers(recording_id)).await?;
+        self.mask(markers.iter_mut().map(|marker| &mut marker.text));
+        Ok(markers)
     }
 
     pub async fn notes(&self, call_id: Uuid) -> Result<Vec<DeskNote>, ApiError> {
@@ -185,7 +200,9 @@ impl<'a> Reads<'a> {
         )
         .await?;
         self.must_see_call(call_id).await?;
-        self.ask(self.state.db.call_notes(call_id)).await
+        let mut notes = self.ask(self.state.db.call_notes(call_id)).await?;
+        self.mask(notes.iter_mut().map(|note| &mut note.text));
+        Ok(notes)
     }
 
     pub async fn call_tags(&self, call_id: Uuid) -> Result<Vec<String>, ApiError> {
@@ -197,7 +214,9 @@ impl<'a> Reads<'a> {
         )
         .await?;
         self.must_see_call(call_id).await?;
-        self.ask(self.state.db.call_tags(call_id)).await
+        let mut tags = self.ask(self.state.db.call_tags(call_id)).await?;
+        self.mask(&mut tags);
+        Ok(tags)
     }
 
     /// All tags. They are of the whole house, so a reader with a narrower scope gets none.
@@ -206,14 +225,18 @@ impl<'a> Reads<'a> {
         if !self.reader.scope.is_all() {
             return Ok(Vec::new());
         }
-        self.ask(self.state.db.tags()).await
+        let mut tags = self.ask(self.state.db.tags()).await?;
+        self.mask(tags.iter_mut().map(|tag| &mut tag.tag));
+        Ok(tags)
     }
 
     /// Tags of the lines of a list that was shown.
     pub async fn tags_of(&self, items: &[RecordingView]) -> Result<Vec<(Uuid, String)>, ApiError> {
         let mut calls: Vec<Uuid> = items.iter().map(|item| item.call_id).collect();
         calls.dedup();
-        self.ask(self.state.db.tags_of(&calls)).await
+        let mut tags = self.ask(self.state.db.tags_of(&calls)).await?;
+        self.mask(tags.iter_mut().map(|(_, tag)| tag));
+        Ok(tags)
     }
 
     /// The reader's own.

@@ -524,6 +524,26 @@ async fn whoever_sees_masked_numbers_sees_no_others() {
             "{target}: {masked}"
         );
     }
+    // What people wrote beside a call holds numbers, too.
+    add(&desk.house, "olga", Officer, Scope::default()).await;
+    let olga = sign_in(&desk.house, "olga").await;
+    let word = word_of(&olga);
+    let headers = [
+        ("cookie", olga.as_str()),
+        ("content-type", "application/json"),
+        ("x-callvault-word", word.as_str()),
+    ];
+    let notes = format!("/api/v1/calls/{}/notes", desk.call);
+    let said = r#"{"text":"call back 139.0000.0001"}"#;
+    let answer = ask(desk.house.at, Method::POST, &notes, &headers, said).await;
+    assert!(answer.status.is_success(), "{}", answer.text());
+    for target in [notes.as_str(), "/recordings/{id}"] {
+        assert!(text(&li, target).await.contains("139.0000.0001"));
+        assert!(
+            !text(&audrey, target).await.contains("139.0000"),
+            "{target}"
+        );
+    }
     // Nor can more digits be tried out than are shown.
     for (query, found) in [
         ("number=1234", 1),
@@ -531,6 +551,7 @@ async fn whoever_sees_masked_numbers_sees_no_others() {
         ("number=%2B8613911110001", 1),
         ("q=5550001", 1),
         ("number=2234", 0),
+        ("party=13900000", 0),
     ] {
         let list = text(&audrey, &format!("/api/v1/recordings?{query}")).await;
         let list: serde_json::Value = serde_json::from_str(&list).unwrap();
