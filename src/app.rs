@@ -1,6 +1,9 @@
 //! The roof: puts the rooms together, the only place that knows every concrete type.
 
 pub mod backup;
+mod belonging;
+mod presence;
+mod storage;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +11,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::contract::Archive;
-use crate::archive::{marker, open_archive};
+use crate::archive::open_archive;
 use crate::config::Config;
 use crate::db::Database;
 use crate::domain::clock::SharedClock;
@@ -137,42 +140,6 @@ impl House {
             pace,
         })
     }
-
-    /// The database remembers the id that the archive's marker carries. Fresh ones meet here.
-    pub async fn check_marker(&self) -> Result<(), OpenError> {
-        let remembered = self.db.installation("archive_id").await.map_err(database)?;
-        let found = marker::read_marker(self.archive.as_ref())
-            .await
-            .map_err(archive)?;
-        let place = self.archive.describe();
-        match (remembered, found) {
-            (Some(remembered), Some(found)) if remembered == found.to_string() => Ok(()),
-            (Some(remembered), Some(found)) => Err(OpenError::new(
-                "other_archive",
-                format!("the database belongs to archive {remembered}, this one is {found}"),
-                place,
-                "point [archive] to the archive of this database, or [database] to the database of this archive; an empty database can be filled by `callvault rebuild --from-archive`",
-            )),
-            (Some(remembered), None) => Err(OpenError::new(
-                "archive_marker_missing",
-                format!(
-                    "the database belongs to archive {remembered}, but there is no marker _callvault/archive.json"
-                ),
-                place,
-                "is the disk mounted, is this the right path or bucket? If the archive was really emptied, start with a new database",
-            )),
-            (None, _) => {
-                let now = self.clock.now();
-                let id = marker::read_or_create_marker(self.archive.as_ref(), new_id(now), now)
-                    .await
-                    .map_err(archive)?;
-                self.db
-                    .set_installation("archive_id", &id.to_string())
-                    .await
-                    .map_err(database)
-            }
-        }
-    }
 }
 
 fn database(error: crate::db::DbError) -> OpenError {
@@ -255,6 +222,7 @@ pub struct Running {
     pub house: House,
     pub addresses: Addresses,
     api_token: ApiToken,
+    presence: presence::Presence,
     stop: CancellationToken,
     tasks: tokio_util::task::TaskTracker,
 }
@@ -271,6 +239,7 @@ impl Running {
         {
             tracing::warn!("stopped without waiting any longer");
         }
+        self.presence.leave(&self.house).await;
     }
 
     /// Puts what may change while we run into force: the sources with their secrets, tokens and hosts, and
@@ -327,6 +296,12 @@ pub async fn start(
             .map_err(|e| spool_error(&e))?,
     );
     let intake = Intake::new(house.db.clone(), journal, house.clock.clone());
+    let presence = presence::Presence::take(&house, parts).await?;
+    tasks.spawn(crew::guarded(
+        "presence",
+        presence.keep(&house, &stop),
+        stop.clone(),
+    ));
 
     if parts.worker {
         // Before this process takes its own id: what dead processes of this machine held is free now.
@@ -351,6 +326,7 @@ pub async fn start(
         );
         let mut chores = vec![poll_chore(&house, sweeper)];
         chores.push(provider_delete_chore(&house));
+        chores.extend(storage::chores(&house));
         if house.config.fixity.every.is_some() {
             chores.push(fixity_chore(&house, &stop));
         }
@@ -417,6 +393,7 @@ pub async fn start(
         house,
         addresses,
         api_token,
+        presence,
         stop,
         tasks,
     })

@@ -174,6 +174,15 @@ impl Config {
         Self::load_from(explicit, variables, &here)
     }
 
+    /// A second configuration beside the one in force: of the environment it takes only the secrets that it names.
+    pub fn load_apart(file: &Path) -> Result<Self, ConfigError> {
+        let here = std::env::current_dir().unwrap_or_default();
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, _)| !name.starts_with("CALLVAULT_"));
+        Self::load_from(Some(&here.join(file)), variables, &here)
+    }
+
     /// The same with the environment and the working directory as values.
     pub fn load_from(
         explicit: Option<&Path>,

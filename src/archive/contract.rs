@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 
+use crate::domain::clock::Timestamp;
 use crate::domain::digest::{Fingerprint, Hasher};
 use crate::domain::keys::ObjectKey;
 use crate::domain::proof::{ArchiveProof, Mismatch};
@@ -107,6 +108,25 @@ pub struct ProbeFinding {
     pub what_to_do: String,
 }
 
+/// Something that a store can do or cannot, as it was just tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Ability {
+    /// Stable, for scripts: `create_only`, `legal_hold` and so on.
+    pub name: &'static str,
+    pub has: bool,
+    /// What follows from that for the archive.
+    pub follows: &'static str,
+}
+
+/// Uploads in parts that nobody ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OpenUploads {
+    /// Given up just now.
+    pub given_up: u64,
+    /// Younger than asked for, so perhaps still under way.
+    pub left: u64,
+}
+
 /// A store of objects that are created once and never changed.
 ///
 /// One suite (`tests/it/archive.rs`) holds every implementor to these promises.
@@ -178,6 +198,46 @@ pub trait Archive: Send + Sync + fmt::Debug {
     ///
     /// Writes constant content under `_callvault/probe-*`, once, and never deletes it.
     async fn probe(&self) -> Vec<ProbeFinding>;
+
+    /// What the last [`Self::probe`] of this value found that the store can do.
+    fn abilities(&self) -> Vec<Ability> {
+        Vec::new()
+    }
+
+    /// Puts a legal hold on these very bytes, or lifts it: while it lies there nobody deletes them, whatever his
+    /// rights and whatever the lock's end. Looked at afterwards, because a store may say yes and do nothing.
+    ///
+    /// [`ArchiveErrorKind::NotOffered`] where the store knows no holds.
+    async fn set_hold(
+        &self,
+        key: &ObjectKey,
+        _version: Option<&str>,
+        _on: bool,
+    ) -> Result<(), ArchiveError> {
+        Err(ArchiveError::new(
+            ArchiveErrorKind::NotOffered,
+            format!(
+                "{} offers no legal hold, so {key} cannot be held; use a bucket with object lock",
+                self.describe()
+            ),
+        ))
+    }
+
+    /// Whether a legal hold lies on these bytes.
+    async fn is_held(
+        &self,
+        _key: &ObjectKey,
+        _version: Option<&str>,
+    ) -> Result<bool, ArchiveError> {
+        Ok(false)
+    }
+
+    /// Gives up uploads in parts that began before `before` and were not ended; the parts cost money.
+    ///
+    /// [`ArchiveErrorKind::NotOffered`] where the store cannot list them.
+    async fn give_up_uploads(&self, _before: Timestamp) -> Result<OpenUploads, ArchiveError> {
+        Ok(OpenUploads::default())
+    }
 }
 
 /// What went wrong, in our words.
@@ -198,6 +258,8 @@ pub enum ArchiveErrorKind {
     /// The store does not answer, or answers that it cannot now.
     Unavailable,
     TimedOut,
+    /// The store cannot do what was asked for, now or later.
+    NotOffered,
     Other,
 }
 
@@ -213,6 +275,7 @@ impl ArchiveErrorKind {
             Self::Refused => "archive_refused",
             Self::Unavailable => "archive_unavailable",
             Self::TimedOut => "archive_timed_out",
+            Self::NotOffered => "archive_not_offered",
             Self::Other => "archive_failed",
         }
     }
@@ -220,7 +283,9 @@ impl ArchiveErrorKind {
     /// About this one object; anything else may be over in a moment, or hold for all of them.
     pub fn is_of_the_object(self) -> bool {
         match self {
-            Self::NotFound | Self::Conflict | Self::Mismatch | Self::Other => true,
+            Self::NotFound | Self::Conflict | Self::Mismatch | Self::NotOffered | Self::Other => {
+                true
+            }
             Self::Full | Self::ReadOnly | Self::Refused | Self::Unavailable | Self::TimedOut => {
                 false
             }
@@ -234,7 +299,9 @@ impl ArchiveErrorKind {
 
     fn usual_advice(self) -> RetryAdvice {
         match self {
-            Self::NotFound | Self::Conflict | Self::Mismatch | Self::Other => RetryAdvice::Never,
+            Self::NotFound | Self::Conflict | Self::Mismatch | Self::NotOffered | Self::Other => {
+                RetryAdvice::Never
+            }
             // Each of these ends when a person or the store mends it; the recording waits.
             Self::Full | Self::ReadOnly | Self::Refused | Self::Unavailable | Self::TimedOut => {
                 RetryAdvice::Backoff

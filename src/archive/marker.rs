@@ -21,6 +21,22 @@ struct Marker {
     schema: String,
     archive_id: Uuid,
     created_at: Timestamp,
+    /// Only where an archive was moved to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    moved_from: Option<String>,
+}
+
+/// What an archive's marker says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Moves along with the archive.
+    pub archive_id: Uuid,
+    /// Which of the places it lay in this is; `None` for the first one.
+    pub place: Option<Uuid>,
+    /// When it came to this place, or was made.
+    pub created_at: Timestamp,
 }
 
 /// The id of this archive; `new_id` is written when it has none yet.
@@ -34,10 +50,27 @@ pub async fn read_or_create_marker(
     if let Some(id) = read_marker(archive).await? {
         return Ok(id);
     }
+    let mark = Mark {
+        archive_id: new_id,
+        place: None,
+        created_at: now,
+    };
+    Ok(write_mark(archive, mark, None).await?.archive_id)
+}
+
+/// Writes the marker of a new archive, or of a place that an archive was moved to, and gives what is there then:
+/// of two that write at once one wins.
+pub async fn write_mark(
+    archive: &dyn Archive,
+    mark: Mark,
+    moved_from: Option<String>,
+) -> Result<Mark, ArchiveError> {
     let marker = Marker {
         schema: SCHEMA.to_owned(),
-        archive_id: new_id,
-        created_at: now,
+        archive_id: mark.archive_id,
+        created_at: mark.created_at,
+        place: mark.place,
+        moved_from,
     };
     let mut json = serde_json::to_vec_pretty(&marker).map_err(|e| unreadable(archive, e))?;
     json.push(b'\n');
@@ -53,7 +86,7 @@ pub async fn read_or_create_marker(
         Err(e) if e.kind() == ArchiveErrorKind::Conflict => {}
         Err(e) => return Err(e),
     }
-    read_marker(archive).await?.ok_or_else(|| {
+    read_mark(archive).await?.ok_or_else(|| {
         ArchiveError::new(
             ArchiveErrorKind::Unavailable,
             format!(
@@ -66,6 +99,11 @@ pub async fn read_or_create_marker(
 
 /// The id of this archive, `None` when it has no marker yet.
 pub async fn read_marker(archive: &dyn Archive) -> Result<Option<Uuid>, ArchiveError> {
+    Ok(read_mark(archive).await?.map(|mark| mark.archive_id))
+}
+
+/// What the marker says, `None` when there is none yet.
+pub async fn read_mark(archive: &dyn Archive) -> Result<Option<Mark>, ArchiveError> {
     let reader = match archive.open(&ObjectKey::marker(), None, None).await {
         Ok(reader) => reader,
         Err(e) if e.kind() == ArchiveErrorKind::NotFound => return Ok(None),
@@ -86,7 +124,11 @@ pub async fn read_marker(archive: &dyn Archive) -> Result<Option<Uuid>, ArchiveE
             format!("its schema is {:?}", marker.schema),
         ));
     }
-    Ok(Some(marker.archive_id))
+    Ok(Some(Mark {
+        archive_id: marker.archive_id,
+        place: marker.place,
+        created_at: marker.created_at,
+    }))
 }
 
 fn unreadable(

@@ -6,6 +6,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use aws_sdk_s3::operation::get_bucket_versioning::GetBucketVersioningOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{BucketVersioningStatus, ObjectLockEnabled};
 use base64::Engine as _;
@@ -15,8 +16,7 @@ use md5::Digest as _;
 
 use super::contract::{Archive as _, ArchiveErrorKind, ProbeFinding, Severity, Source};
 use super::disk::DiskArchive;
-use super::s3::{Conditional, Failure, S3Archive, lock_headers};
-use super::settings::ObjectLock;
+use super::s3::{Conditional, Failure, S3Archive, lock_headers, multipart};
 use crate::domain::digest::{Fingerprint, Sha256};
 use crate::domain::keys::ObjectKey;
 
@@ -147,6 +147,7 @@ pub(super) async fn of_bucket(archive: &S3Archive) -> Vec<ProbeFinding> {
     is_private(archive, &mut findings).await;
     keeps_versions(archive, &mut findings).await;
     offers_lock(archive, &mut findings).await;
+    archive.learn("uploads_listed", multipart::are_listed(archive).await);
     findings
 }
 
@@ -169,13 +170,24 @@ async fn send(
     checksum: &Sha256,
     locked: bool,
 ) -> Result<(), Failure> {
+    send_with(archive, key, checksum, CONTENT, locked).await
+}
+
+/// The same with the MD5 of `md5_of`.
+async fn send_with(
+    archive: &S3Archive,
+    key: &ObjectKey,
+    checksum: &Sha256,
+    md5_of: &[u8],
+    locked: bool,
+) -> Result<(), Failure> {
     let (lock_mode, lock_until) = if locked {
         lock_headers(archive)
     } else {
         (None, None)
     };
     let if_none_match = (archive.conditional() != Conditional::Rejected).then(|| "*".to_owned());
-    let md5 = BASE64_STANDARD.encode(md5::Md5::digest(CONTENT));
+    let md5 = BASE64_STANDARD.encode(md5::Md5::digest(md5_of));
     archive
         .client
         .put_object()
@@ -184,7 +196,7 @@ async fn send(
         .set_if_none_match(if_none_match)
         .content_type("text/plain")
         .checksum_sha256(BASE64_STANDARD.encode(checksum.as_bytes()))
-        .set_content_md5((archive.lock != ObjectLock::Off).then_some(md5))
+        .content_md5(md5)
         .set_object_lock_mode(lock_mode)
         .set_object_lock_retain_until_date(lock_until)
         .body(ByteStream::from_static(CONTENT))
@@ -207,6 +219,7 @@ async fn creates_only_once(
     match answer {
         Ok(()) => {
             archive.set_conditional(Conditional::Ignored);
+            archive.learn("create_only", false);
             findings.push(warn(
                 "conditional_writes_ignored",
                 "the store puts an object over another although If-None-Match forbids it",
@@ -216,10 +229,12 @@ async fn creates_only_once(
         }
         Err(failure) if failure.is_taken() => {
             archive.set_conditional(Conditional::Honoured);
+            archive.learn("create_only", true);
             Ok(())
         }
         Err(failure) if failure.is_not_implemented() => {
             archive.set_conditional(Conditional::Rejected);
+            archive.learn("create_only", false);
             findings.push(warn(
                 "conditional_writes_rejected",
                 "the store does not know If-None-Match",
@@ -242,16 +257,25 @@ async fn verifies_checksums(archive: &S3Archive, findings: &mut Vec<ProbeFinding
         return;
     }
     let key = ObjectKey::probe("checksum");
-    let kept = match send(archive, &key, &Sha256::of(OTHER_CONTENT), false).await {
-        Ok(()) => true,
-        Err(failure) => failure.is_taken() || matches!(archive.head(&key).await, Ok(Some(_))),
-    };
+    let sent = send(archive, &key, &Sha256::of(OTHER_CONTENT), false).await;
+    let kept = was_kept(archive, &key, sent).await;
+    archive.learn("sha256_checked", !kept);
+    let key = ObjectKey::probe("md5");
+    let sent = send_with(archive, &key, &Sha256::of(CONTENT), OTHER_CONTENT, false).await;
+    archive.learn("md5_checked", !was_kept(archive, &key, sent).await);
     if kept {
         findings.push(warn(
             "checksums_ignored",
             "the store keeps an object whose SHA-256 is not the one announced",
             "nothing to do: every object is read back and compared before it counts",
         ));
+    }
+}
+
+async fn was_kept(archive: &S3Archive, key: &ObjectKey, sent: Result<(), Failure>) -> bool {
+    match sent {
+        Ok(()) => true,
+        Err(failure) => failure.is_taken() || matches!(archive.head(key).await, Ok(Some(_))),
     }
 }
 
@@ -332,6 +356,9 @@ async fn keeps_versions(archive: &S3Archive, findings: &mut Vec<ProbeFinding>) {
         .send()
         .await
         .map_err(Failure::of);
+    let is_on =
+        |answer: &GetBucketVersioningOutput| answer.status == Some(BucketVersioningStatus::Enabled);
+    archive.learn("versions", answer.as_ref().is_ok_and(is_on));
     let advice = "turn on versioning, so that a deleted or replaced object can be brought back";
     match answer {
         Ok(answer) if answer.status == Some(BucketVersioningStatus::Enabled) => {}
@@ -355,9 +382,6 @@ async fn keeps_versions(archive: &S3Archive, findings: &mut Vec<ProbeFinding>) {
 
 /// A lock that is asked for and not had must not look like one (s3s-fs 0.14 takes the headers silently).
 async fn offers_lock(archive: &S3Archive, findings: &mut Vec<ProbeFinding>) {
-    let Some(mode) = lock_headers(archive).0 else {
-        return;
-    };
     let enabled = archive
         .client
         .get_object_lock_configuration()
@@ -371,6 +395,14 @@ async fn offers_lock(archive: &S3Archive, findings: &mut Vec<ProbeFinding>) {
                 .and_then(|lock| lock.object_lock_enabled)
                 == Some(ObjectLockEnabled::Enabled)
         });
+    archive.learn("object_lock", matches!(enabled, Ok(true)));
+    archive.learn(
+        "legal_hold",
+        matches!(enabled, Ok(true)) && takes_hold(archive).await,
+    );
+    let Some(mode) = lock_headers(archive).0 else {
+        return;
+    };
     let key = ObjectKey::probe("lock");
     let put = send(archive, &key, &Sha256::of(CONTENT), true).await;
     let head = archive
@@ -399,9 +431,22 @@ async fn offers_lock(archive: &S3Archive, findings: &mut Vec<ProbeFinding>) {
         ),
         (.., Err(failure)) => format!("a locked object could not be looked at: {failure}"),
     };
+    archive.learn("object_lock", false);
     findings.push(refuse(
         "object_lock_not_offered",
         format!("the bucket {} offers no lock: {why}", archive.bucket),
         "make a bucket with object lock, or set [archive] object_lock = \"off\"",
     ));
+}
+
+/// Puts a hold on a probe object and takes it away again.
+async fn takes_hold(archive: &S3Archive) -> bool {
+    let key = ObjectKey::probe("hold");
+    match send(archive, &key, &Sha256::of(CONTENT), false).await {
+        Ok(()) => {}
+        Err(failure) if failure.is_taken() => {}
+        Err(_) => return false,
+    }
+    let held = archive.set_hold(&key, None, true).await;
+    held.is_ok() && archive.set_hold(&key, None, false).await.is_ok()
 }

@@ -4,12 +4,14 @@
 //! thing was. 412 may be our own earlier write, 409 may mean that nothing was stored, a lost answer may
 //! be either: the key is looked at, then decided (`s3/put.rs`).
 
+mod abilities;
 mod client;
 mod errors;
 mod lock;
-mod multipart;
+pub(super) mod multipart;
 mod put;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use async_trait::async_trait;
@@ -24,13 +26,13 @@ use self::client::StoreClock;
 pub(super) use self::errors::{Failure, chain};
 pub(super) use self::lock::lock_headers;
 use super::contract::{
-    Archive, ArchiveError, ArchiveErrorKind, ByteRange, Measured, ObjectInfo, ObjectReader,
-    ProbeFinding, Source, Stored, check_key,
+    Ability, Archive, ArchiveError, ArchiveErrorKind, ByteRange, Measured, ObjectInfo,
+    ObjectReader, OpenUploads, ProbeFinding, Source, Stored, check_key,
 };
 use super::disk::{exactly, range_error};
 use super::probe;
 use super::settings::{ObjectLock, Settings};
-use crate::domain::clock::SharedClock;
+use crate::domain::clock::{SharedClock, Timestamp};
 use crate::domain::digest::{Fingerprint, Hasher};
 use crate::domain::keys::ObjectKey;
 use crate::domain::proof::ArchiveProof;
@@ -51,6 +53,7 @@ pub struct S3Archive {
     pub(super) store_clock: StoreClock,
     patience: Patience,
     conditional: AtomicU8,
+    learned: Mutex<Vec<Ability>>,
 }
 
 /// Whether the store honours `If-None-Match: *` on a put; the probe finds out.
@@ -93,6 +96,7 @@ impl S3Archive {
             store_clock,
             patience,
             conditional: AtomicU8::new(Conditional::Unknown as u8),
+            learned: Mutex::default(),
         })
     }
 
@@ -107,6 +111,13 @@ impl S3Archive {
 
     pub(super) fn set_conditional(&self, found: Conditional) {
         self.conditional.store(found as u8, Ordering::Relaxed);
+    }
+
+    /// Written down by the probe; what is asked again is replaced.
+    pub(super) fn learn(&self, name: &'static str, has: bool) {
+        let mut learned = self.learned.lock().unwrap_or_else(|e| e.into_inner());
+        learned.retain(|known| known.name != name);
+        learned.extend(abilities::ability(name, has));
     }
 
     /// The key as the bucket knows it.
@@ -390,6 +401,28 @@ impl Archive for S3Archive {
 
     async fn probe(&self) -> Vec<ProbeFinding> {
         probe::of_bucket(self).await
+    }
+
+    fn abilities(&self) -> Vec<Ability> {
+        let learned = self.learned.lock().unwrap_or_else(|e| e.into_inner());
+        learned.clone()
+    }
+
+    async fn set_hold(
+        &self,
+        key: &ObjectKey,
+        version: Option<&str>,
+        on: bool,
+    ) -> Result<(), ArchiveError> {
+        lock::set_hold(self, key, version, on).await
+    }
+
+    async fn is_held(&self, key: &ObjectKey, version: Option<&str>) -> Result<bool, ArchiveError> {
+        lock::is_held(self, key, version).await
+    }
+
+    async fn give_up_uploads(&self, before: Timestamp) -> Result<OpenUploads, ArchiveError> {
+        multipart::give_up(self, before).await
     }
 }
 

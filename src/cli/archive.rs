@@ -66,7 +66,8 @@ pub struct Rebuild {
 impl Rebuild {
     pub async fn run(self, global: &Global, out: &Out) -> Result<u8, Failure> {
         let config = super::run::load(global)?;
-        let house = House::open(config, Arc::new(SystemClock)).await?;
+        let house = House::open_apart(config, Arc::new(SystemClock)).await?;
+        house.check_marker_for_rebuild().await?;
         let now = SystemClock.now();
         let (db, archive) = (&house.db, house.archive.as_ref());
         let progress = |n: u64| {

@@ -22,6 +22,8 @@ struct Report {
     ok: bool,
     checked: Vec<Checked>,
     findings: Vec<Finding>,
+    /// What the archive's store can do, and what follows from that.
+    store: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -34,6 +36,7 @@ struct Checked {
 struct Doctor {
     checked: Vec<Checked>,
     findings: Vec<Finding>,
+    abilities: Vec<String>,
 }
 
 pub async fn run(global: &Global, out: &Out) -> Result<u8, Failure> {
@@ -42,6 +45,7 @@ pub async fn run(global: &Global, out: &Out) -> Result<u8, Failure> {
     let mut doctor = Doctor {
         checked: Vec::new(),
         findings: Vec::new(),
+        abilities: Vec::new(),
     };
     doctor.configuration(&config);
     doctor.database(&config, &clock).await;
@@ -54,6 +58,7 @@ pub async fn run(global: &Global, out: &Out) -> Result<u8, Failure> {
         ok: doctor.findings.iter().all(|f| f.severity == Severity::Info),
         checked: doctor.checked,
         findings: doctor.findings,
+        store: doctor.abilities,
     };
     out.item(&report, || text(&report));
     Ok(if report.ok { exit::DONE } else { exit::LOOK })
@@ -68,6 +73,12 @@ fn text(report: &Report) -> String {
             checked.what,
             checked.took_ms
         );
+    }
+    if !report.store.is_empty() {
+        text += "\nThe store:\n";
+    }
+    for line in &report.store {
+        text += &format!("  {line}\n");
     }
     for finding in &report.findings {
         text += &format!(
@@ -158,11 +169,16 @@ impl Doctor {
     /// Whether database and archive belong together, where both can be had.
     async fn marker(&mut self, config: &Config, clock: &SharedClock) {
         let begun = Instant::now();
-        if let Ok(house) = House::open_apart(config.clone(), clock.clone()).await
+        let Ok(house) = House::open_apart(config.clone(), clock.clone()).await else {
+            return;
+        };
+        let checked = match house.db.installation("archive_id").await {
+            Ok(Some(_)) => house.check_marker().await,
             // A fresh database remembers nothing yet: the first start makes them one, not a look at them.
-            && matches!(house.db.installation("archive_id").await, Ok(Some(_)))
-            && let Err(error) = house.check_marker().await
-        {
+            Ok(None) => house.check_indexed().await,
+            Err(_) => return,
+        };
+        if let Err(error) = checked {
             self.done("archive and database", begun, vec![refused(error)]);
         }
     }
@@ -182,7 +198,13 @@ impl Doctor {
             )),
             Ok(archive) => {
                 what = format!("archive ({})", archive.describe());
-                findings.extend(archive.probe().await.into_iter().map(|found| Finding {
+                let probed = archive.probe().await;
+                for ability in archive.abilities() {
+                    let says = if ability.has { "yes" } else { "no" };
+                    self.abilities
+                        .push(format!("{}: {says}. {}", ability.name, ability.follows));
+                }
+                findings.extend(probed.into_iter().map(|found| Finding {
                     code: found.code,
                     severity: match found.severity {
                         StoreSeverity::Warn => Severity::Warning,

@@ -18,6 +18,7 @@ mod run;
 mod simulate;
 mod sources;
 mod status;
+mod store;
 mod sync;
 
 use std::path::PathBuf;
@@ -102,6 +103,9 @@ pub enum Command {
     Backup(backup::BackupArgs),
     /// The index from the archive's manifests, into an empty database or a restored one
     Rebuild(archive::Rebuild),
+    /// The store itself: what it can do, its move elsewhere, legal holds, objects without a row
+    #[command(subcommand)]
+    Archive(store::ArchiveCommand),
     /// Stored objects are looked for and read again: coverage, the oldest unchecked, what is damaged
     Fixity(fixity::FixityArgs),
     /// Who may sign in, and tokens for scripts
@@ -171,6 +175,7 @@ async fn dispatch(cli: Cli, out: &Out) -> Result<u8, Failure> {
         Command::Retry(retry) => retry.run(global, out).await,
         Command::Backup(backup) => backup.run(global, out).await,
         Command::Rebuild(rebuild) => rebuild.run(global, out).await,
+        Command::Archive(archive) => archive.run(global, out).await,
         Command::Fixity(fixity) => fixity.run(global, out).await,
         Command::Account(account) => account.run(global, out).await,
         Command::Audit(audit) => audit.run(global, out).await,

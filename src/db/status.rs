@@ -407,6 +407,7 @@ impl Database {
         )
         .await?;
         alarms.extend(self.fixity_alarms().await?);
+        alarms.extend(self.orphan_alarm().await?);
         alarms.sort_by(|a, b| (&a.code, &a.source).cmp(&(&b.code, &b.source)));
         Ok(alarms)
     }

@@ -40,6 +40,23 @@ impl ObjectKey {
         Self("_callvault/archive.json".into())
     }
 
+    /// `_callvault/move.json`: says whose move an archive that is not one yet is the end of.
+    pub fn move_note() -> Self {
+        Self("_callvault/move.json".into())
+    }
+
+    /// Belongs to the store itself and to no recording; an archive that moves gets its own.
+    pub fn stays_behind(&self) -> bool {
+        *self == Self::marker()
+            || *self == Self::move_note()
+            || self.0.starts_with("_callvault/probe-")
+    }
+
+    /// Below `_callvault/`: nothing of a recording's.
+    pub fn is_of_the_house(&self) -> bool {
+        self.0.starts_with("_callvault/")
+    }
+
     /// `_callvault/backups/{name}`: a copy of the index; created once, never deleted.
     pub fn backup(name: &str) -> Self {
         Self(format!("_callvault/backups/{name}"))

@@ -11,6 +11,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::archive::contract::{Archive, ArchiveError};
+use crate::archive::marker;
 use crate::db::adopt::Adopted;
 use crate::db::rebuild::{StoredManifest, is_leftover};
 use crate::db::{Database, DbError};
@@ -112,7 +113,12 @@ async fn walk(
     now: Timestamp,
     mut on_recording: impl FnMut(u64),
 ) -> Result<Report, RebuildError> {
+    // A marker that cannot be read is other commands' trouble; here it only tells of versions.
+    let mark = marker::read_mark(archive).await.ok().flatten();
     let mut walk = Walk {
+        moved_at: mark
+            .filter(|mark| mark.place.is_some())
+            .map(|mark| mark.created_at),
         db,
         archive,
         mode,
@@ -158,6 +164,8 @@ struct Walk<'a> {
     archive: &'a dyn Archive,
     mode: Mode,
     now: Timestamp,
+    /// When the archive came to this place: version ids that a manifest named before are another store's.
+    moved_at: Option<Timestamp>,
     report: Report,
     /// Folders of recordings that went over into another one, in the order in which they did.
     united: BTreeSet<(Timestamp, String)>,
@@ -255,7 +263,7 @@ impl Walk<'_> {
             .collect();
         for (n, key) in manifests.into_iter().rev() {
             self.report.manifests += 1;
-            let (manifest, proof) = match read(self.archive, &key).await {
+            let (mut manifest, proof) = match read(self.archive, &key).await {
                 Ok(read) => read,
                 Err(Unread::Store(error)) => return Err(error.into()),
                 Err(Unread::Damaged(what)) => {
@@ -267,6 +275,11 @@ impl Walk<'_> {
                     continue;
                 }
             };
+            if self.moved_at.is_some_and(|at| manifest.written_at < at) {
+                for object in &mut manifest.objects {
+                    object.version_id = None;
+                }
+            }
             stored.push(StoredManifest {
                 n,
                 object_id: manifest.object_id,
@@ -359,6 +372,18 @@ impl From<ArchiveError> for Unread {
             true => Self::Damaged(error.to_string()),
             false => Self::Store(error),
         }
+    }
+}
+
+/// One manifest, for whoever only wants to know what it says; the text says why it could not be had.
+pub(super) async fn read_manifest(
+    archive: &dyn Archive,
+    key: &ObjectKey,
+) -> Result<Manifest, String> {
+    match read(archive, key).await {
+        Ok((manifest, _)) => Ok(manifest),
+        Err(Unread::Store(error)) => Err(error.whole()),
+        Err(Unread::Damaged(what)) => Err(what),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What every store promises (`archive/contract.rs`), asked of each store in turn.
 //!
-//! A directory, an S3 server in this process, and the store that `CALLVAULT_TEST_S3_ENDPOINT` (with
+//! A directory, an S3 server in this process, Ceph RGW where it was started (`scripts/ceph_rgw.sh`), and the store that `CALLVAULT_TEST_S3_ENDPOINT` (with
 //! `_ACCESS_KEY`, `_SECRET_KEY`, `_BUCKET`) names. With `CALLVAULT_REQUIRE_SERVERS=1` its absence is a failure.
 
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use callvault::domain::ids::new_id;
 use callvault::domain::keys::ObjectKey;
 use futures::StreamExt as _;
 
-use crate::support::s3::{big_file, configured, open_configured, s3_server};
+use crate::support::s3::{big_file, ceph, configured, open_configured, s3_server};
 
 type FileOf = Box<dyn Fn(&str) -> PathBuf>;
 
@@ -57,6 +57,15 @@ async fn stores() -> Vec<Store> {
     };
     let mut all = vec![disk, s3];
     all.extend(configured_store().await);
+    if let Some(settings) = ceph("BUCKET") {
+        all.push(Store {
+            name: "Ceph RGW",
+            archive: Arc::new(open_configured(settings).await),
+            file_of: None,
+            is_atomic: true,
+            _kept: Box::new(()),
+        });
+    }
     all
 }
 

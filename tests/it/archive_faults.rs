@@ -14,7 +14,7 @@ use callvault::domain::keys::ObjectKey;
 use callvault::domain::retry::RetryAdvice;
 use http::Method;
 
-use crate::support::s3::{s3_server, short_patience};
+use crate::support::s3::{S3TestServer, ceph, s3_server, short_patience};
 use crate::support::s3_faults::{Fault, FaultyS3, faulty};
 
 const AT: &str = "a/object";
@@ -224,6 +224,69 @@ async fn a_completion_whose_answer_is_lost_is_success() {
     let expected = Fingerprint::of(&big_content());
     let key = ObjectKey::stored(AT);
     archive.read_back(&key, None, &expected).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_success_that_carries_an_error_is_no_success() {
+    let (faulty, archive) = rig().await;
+    faulty.always(
+        Method::POST,
+        "uploadId=",
+        Fault::AnswerInstead(200, "InternalError"),
+    );
+    let error = put_big(&archive).await.unwrap_err();
+    assert_eq!(error.kind(), ArchiveErrorKind::Unavailable, "{error}");
+    assert_eq!(archive.head(&ObjectKey::stored(AT)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn every_put_and_every_part_carries_the_sha256_of_its_bytes() {
+    let (faulty, archive) = rig().await;
+    put_bytes(&archive, b"abc").await.unwrap();
+    assert_eq!(faulty.sums("x-id=PutObject").last(), Some(&true));
+    let content = big_content();
+    let expected = Fingerprint::of(&content);
+    let key = ObjectKey::stored("a/big");
+    let source = Source::Bytes(content);
+    archive.put(&key, source, &expected, "audio/wav").await.unwrap();
+    assert_eq!(faulty.sums("partNumber="), [true; 5]);
+}
+
+/// Ceph, for a store that looks before it keeps: s3s-fs looks when the object is in place already.
+#[tokio::test]
+async fn a_body_that_changed_on_the_way_is_refused_by_the_store_and_sent_again() {
+    let Some(settings) = ceph("BUCKET") else {
+        return;
+    };
+    let text = |name: &str| settings[name].as_str().unwrap().to_owned();
+    let server = S3TestServer {
+        endpoint: text("endpoint"),
+        access_key: text("access_key_id"),
+        secret: text("secret_access_key"),
+        bucket: text("bucket"),
+        dir: Arc::new(tempfile::tempdir().unwrap()),
+    };
+    let faulty = faulty(server).await;
+    let archive = faulty.server.archive(&text("prefix")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("small");
+    std::fs::write(&file, b"abcdef").unwrap();
+    let expected = Fingerprint::of(b"abcdef");
+    for (at, source) in [
+        ("b/file", Source::File(&file)),
+        ("b/bytes", Source::Bytes(Bytes::from_static(b"abcdef"))),
+    ] {
+        let key = ObjectKey::stored(at);
+        faulty.once(Method::PUT, at, Fault::FlipSentBit);
+        archive.put(&key, source, &expected, "audio/wav").await.unwrap();
+        assert_eq!(faulty.unmet(), 0, "{at}");
+        archive.read_back(&key, None, &expected).await.unwrap();
+    }
+    faulty.always(Method::PUT, "c/file", Fault::FlipSentBit);
+    let key = ObjectKey::stored("c/file");
+    let error = archive.put(&key, Source::File(&file), &expected, "audio/wav").await;
+    assert_eq!(error.unwrap_err().kind(), ArchiveErrorKind::Mismatch);
+    assert_eq!(archive.head(&key).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ use crate::db::{House, announced, at, call, feiyu, on_both, reading};
 use crate::import::callvault;
 use crate::journeys::{all_as_planned_and_written, options};
 use crate::support::house::TestHouse;
-use crate::support::s3::{configured, open_configured, s3_server};
+use crate::support::s3::{configured, open_configured, raw_client, s3_server};
 
 const DAY: i64 = 24 * 60;
 
@@ -61,7 +61,7 @@ where
     });
 }
 
-async fn bench(
+pub async fn bench(
     house: House,
     archive: Arc<dyn Archive>,
     root: PathBuf,
@@ -79,7 +79,7 @@ async fn bench(
 }
 
 impl Bench {
-    fn fixity(&self, every: &str) -> Fixity {
+    pub fn fixity(&self, every: &str) -> Fixity {
         Fixity {
             db: self.house.db.clone(),
             archive: self.archive.clone(),
@@ -89,7 +89,7 @@ impl Bench {
         }
     }
 
-    async fn put(&self, key: &ObjectKey, bytes: &[u8]) -> ArchiveProof {
+    pub async fn put(&self, key: &ObjectKey, bytes: &[u8]) -> ArchiveProof {
         let expected = Fingerprint::of(bytes);
         let source = Source::Bytes(Bytes::copy_from_slice(bytes));
         let stored = self
@@ -103,7 +103,7 @@ impl Bench {
     }
 
     /// A recording with its original and the manifest that `change` leaves: their keys.
-    async fn archived(
+    pub async fn archived(
         &self,
         id: &str,
         bytes: &[u8],
@@ -149,12 +149,12 @@ impl Bench {
         self.archived(id, id.as_bytes(), now, |_| {}).await
     }
 
-    fn file(&self, key: &ObjectKey) -> PathBuf {
+    pub fn file(&self, key: &ObjectKey) -> PathBuf {
         self.root.join(key.as_str())
     }
 
     /// Behind the archive's back.
-    fn write(&self, key: &ObjectKey, bytes: &[u8]) {
+    pub fn write(&self, key: &ObjectKey, bytes: &[u8]) {
         let _ = std::fs::remove_file(self.file(key));
         std::fs::write(self.file(key), bytes).unwrap();
     }
@@ -392,7 +392,7 @@ fn a_delete_marker_is_found_and_named() {
         bench.house.clock.set(at(1));
         assert_eq!(fixity.all(&quiet).await.unwrap().damaged, 0);
         let text = |name: &str| settings[name].as_str().unwrap().to_owned();
-        let (client, prefix) = (raw_client(&text), text("prefix"));
+        let (client, prefix) = (raw_client(&settings), text("prefix"));
         let object = |key: &ObjectKey| format!("{prefix}{key}");
         client
             .delete_object()
@@ -422,20 +422,6 @@ fn a_delete_marker_is_found_and_named() {
             [("manifest_wrong", true), ("object_delete_marker", true)]
         );
     });
-}
-
-fn raw_client(text: &dyn Fn(&str) -> String) -> aws_sdk_s3::Client {
-    use aws_sdk_s3::config::{Credentials, Region};
-    let (id, secret) = (text("access_key_id"), text("secret_access_key"));
-    let http = aws_smithy_http_client::Builder::new().build_http();
-    let config = aws_sdk_s3::Config::builder()
-        .region(Region::new("us-east-1"))
-        .endpoint_url(text("endpoint"))
-        .force_path_style(true)
-        .http_client(http)
-        .credentials_provider(Credentials::new(id, secret, None, None, "tests"))
-        .build();
-    aws_sdk_s3::Client::from_conf(config)
 }
 
 #[tokio::test(flavor = "multi_thread")]

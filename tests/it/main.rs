@@ -40,6 +40,8 @@ mod fixity;
 mod folders;
 mod import;
 mod journeys;
+mod locks;
+mod moving;
 mod outage;
 mod promises;
 mod provider_delete;

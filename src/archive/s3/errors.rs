@@ -96,6 +96,8 @@ impl Failure {
         // Damaged or cut on the way (the local bytes were hashed before), or an upload that is over.
         let again = [
             "BadDigest",
+            "XAmzContentSHA256Mismatch",
+            "XAmzContentChecksumMismatch",
             "IncompleteBody",
             "RequestTimeout",
             "NoSuchUpload",

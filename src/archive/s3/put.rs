@@ -16,7 +16,6 @@ use super::errors::Failure;
 use super::lock::{self, lock_headers};
 use super::{Conditional, S3Archive, SINGLE_PUT_BYTES, multipart, real_version};
 use crate::archive::contract::{ArchiveError, ArchiveErrorKind, Source, Stored};
-use crate::archive::settings::ObjectLock;
 use crate::domain::digest::{Fingerprint, Hasher, Sha256};
 use crate::domain::keys::ObjectKey;
 
@@ -38,8 +37,9 @@ pub(super) struct Sums {
     pub(super) offset: u64,
     pub(super) bytes: u64,
     sha256: Sha256,
-    /// Only made when a lock is configured, which asks for it (AWS, "Object Lock considerations").
-    md5: Option<[u8; 16]>,
+    /// A put under a lock asks for it (AWS, "Object Lock considerations"), a store that looks at no SHA-256 looks at
+    /// this (Ceph RGW 16), and a part that an earlier try left is known by it.
+    md5: [u8; 16],
 }
 
 impl Sums {
@@ -47,8 +47,13 @@ impl Sums {
         BASE64_STANDARD.encode(self.sha256.as_bytes())
     }
 
-    pub(super) fn md5_header(&self) -> Option<String> {
-        self.md5.map(|md5| BASE64_STANDARD.encode(md5))
+    /// As an ETag of a part shows it, without quotation marks.
+    pub(super) fn md5_hex(&self) -> String {
+        self.md5.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    pub(super) fn md5_header(&self) -> String {
+        BASE64_STANDARD.encode(self.md5)
     }
 }
 
@@ -80,14 +85,13 @@ impl Body {
         &self,
         expected: &Fingerprint,
         stretch_bytes: u64,
-        with_md5: bool,
     ) -> Result<Vec<Sums>, ArchiveError> {
         let (body, expected) = (self.clone(), *expected);
         let work = move || match &body {
-            Self::Bytes(bytes) => measured(&mut &bytes[..], &expected, stretch_bytes, with_md5),
+            Self::Bytes(bytes) => measured(&mut &bytes[..], &expected, stretch_bytes),
             Self::File(path) => File::open(path)
                 .map_err(|e| local_error(path, e))
-                .and_then(|mut file| measured(&mut file, &expected, stretch_bytes, with_md5)),
+                .and_then(|mut file| measured(&mut file, &expected, stretch_bytes)),
         };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| {
             Err(ArchiveError::new(ArchiveErrorKind::Other, "hashing broke off").with_source(e))
@@ -99,13 +103,12 @@ fn measured(
     source: &mut dyn Read,
     expected: &Fingerprint,
     stretch_bytes: u64,
-    with_md5: bool,
 ) -> Result<Vec<Sums>, ArchiveError> {
     let mut whole = Hasher::new();
     let mut sums: Vec<Sums> = Vec::new();
     let mut chunk = vec![0; 256 * 1024];
     loop {
-        let (mut part, mut md5) = (Hasher::new(), with_md5.then(md5::Md5::new));
+        let (mut part, mut md5) = (Hasher::new(), md5::Md5::new());
         let offset = whole.bytes();
         while part.bytes() < stretch_bytes {
             let room = (stretch_bytes - part.bytes()).min(chunk.len() as u64);
@@ -115,9 +118,7 @@ fn measured(
                 Ok(n) => {
                     whole.update(&chunk[..n]);
                     part.update(&chunk[..n]);
-                    if let Some(md5) = &mut md5 {
-                        md5.update(&chunk[..n]);
-                    }
+                    md5.update(&chunk[..n]);
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(local_error(Path::new("to archive"), e)),
@@ -130,7 +131,7 @@ fn measured(
                 offset,
                 bytes: part.bytes,
                 sha256: part.sha256,
-                md5: md5.map(|md5| md5.finalize().into()),
+                md5: md5.finalize().into(),
             });
         }
         if part.bytes < stretch_bytes {
@@ -163,10 +164,12 @@ pub(super) async fn put(
     expected: &Fingerprint,
     mime: &str,
 ) -> Result<Stored, ArchiveError> {
-    let stored = put_or_find(archive, key, source, expected, mime).await?;
-    lock::ensure(archive, key, &stored).await?;
+    let (stored, is_new) = put_or_find(archive, key, source, expected, mime).await?;
+    lock::ensure(archive, key, &stored, is_new).await?;
     Ok(stored)
 }
+
+/// What lies under the key, and whether this call put it there for certain.
 
 async fn put_or_find(
     archive: &S3Archive,
@@ -174,7 +177,7 @@ async fn put_or_find(
     source: Source<'_>,
     expected: &Fingerprint,
     mime: &str,
-) -> Result<Stored, ArchiveError> {
+) -> Result<(Stored, bool), ArchiveError> {
     let body = match source {
         Source::Bytes(bytes) => Body::Bytes(bytes),
         Source::File(path) => Body::File(path.to_path_buf()),
@@ -186,13 +189,12 @@ async fn put_or_find(
         // One more than the whole, so that a longer file is still one stretch and a mismatch.
         expected.bytes + 1
     };
-    let with_md5 = archive.lock != ObjectLock::Off;
-    let sums = body.measure(expected, stretch, with_md5).await?;
+    let sums = body.measure(expected, stretch).await?;
     // Looking first is all the protection there is where the header has no effect; and it saves a long
     // upload that was done before.
     let look_first = in_parts || archive.conditional() != Conditional::Honoured;
     if look_first && let Some(stored) = look(archive, key, expected).await? {
-        return Ok(stored);
+        return Ok((stored, false));
     }
     let mut rounds_left = ROUNDS;
     loop {
@@ -202,7 +204,7 @@ async fn put_or_find(
             parts => multipart::put(archive, key, &body, parts, mime).await?,
         };
         let failure = match sent {
-            Ok(stored) => return Ok(stored),
+            Ok(stored) => return Ok((stored, true)),
             Err(failure) => failure,
         };
         let may_repeat = rounds_left > 0;
@@ -218,7 +220,7 @@ async fn put_or_find(
             return Err(failure.into_error(format_args!("putting {key}")));
         }
         match look(archive, key, expected).await {
-            Ok(Some(stored)) => return Ok(stored),
+            Ok(Some(stored)) => return Ok((stored, false)),
             Ok(None) if may_repeat && failure.asks_for_another_round() => {
                 tokio::time::sleep(BETWEEN_ROUNDS).await;
             }
@@ -263,7 +265,7 @@ async fn put_once(
         .content_type(mime)
         .content_length(i64::try_from(sums.bytes).unwrap_or(i64::MAX))
         .checksum_sha256(sums.sha256_header())
-        .set_content_md5(sums.md5_header())
+        .content_md5(sums.md5_header())
         .set_object_lock_mode(lock_mode)
         .set_object_lock_retain_until_date(lock_until)
         .body(body.stretch(sums).await?)
@@ -335,19 +337,19 @@ mod tests {
         let bytes = vec![7_u8; 1000];
         let expected = Fingerprint::of(&bytes);
         let lengths = |stretch| {
-            let sums = measured(&mut &bytes[..], &expected, stretch, true).unwrap();
+            let sums = measured(&mut &bytes[..], &expected, stretch).unwrap();
             sums.iter().map(|s| (s.offset, s.bytes)).collect::<Vec<_>>()
         };
         assert_eq!(lengths(1001), [(0, 1000)]);
         assert_eq!(lengths(1000), [(0, 1000)]);
         assert_eq!(lengths(400), [(0, 400), (400, 400), (800, 200)]);
-        let nothing = measured(&mut &b""[..], &Fingerprint::of(b""), 1, false).unwrap();
+        let nothing = measured(&mut &b""[..], &Fingerprint::of(b""), 1).unwrap();
         assert_eq!((nothing.len(), nothing[0].bytes), (1, 0));
     }
 
     #[test]
     fn other_local_bytes_are_not_sent() {
-        let error = measured(&mut &b"abd"[..], &Fingerprint::of(b"abc"), 4, false).unwrap_err();
+        let error = measured(&mut &b"abd"[..], &Fingerprint::of(b"abc"), 4).unwrap_err();
         assert_eq!(error.kind(), ArchiveErrorKind::Mismatch);
     }
 

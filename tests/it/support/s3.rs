@@ -92,17 +92,54 @@ pub fn short_patience() -> Patience {
     }
 }
 
-/// The store in the environment, under a prefix of this run's own: archives do not delete.
+/// The store in the environment, under a prefix of this run's own: archives do not delete. A bucket with object lock
+/// may be Ceph's (`scripts/ceph_rgw.sh`).
 pub fn configured(bucket: &str) -> Option<serde_json::Value> {
-    let setting = |name: &str| std::env::var(format!("CALLVAULT_TEST_S3_{name}")).ok();
+    let other = || (bucket == "LOCK_BUCKET").then(|| ceph(bucket)).flatten();
+    in_environment("S3", bucket).or_else(other)
+}
+
+/// The Ceph store that `scripts/ceph_rgw.sh` started; with `CALLVAULT_REQUIRE_SERVERS=1` its absence is a failure.
+pub fn ceph(bucket: &str) -> Option<serde_json::Value> {
+    let found = in_environment("CEPH", bucket);
+    if found.is_none() {
+        let required = std::env::var("CALLVAULT_REQUIRE_SERVERS").is_ok_and(|v| v == "1");
+        assert!(!required, "CALLVAULT_TEST_CEPH_ENDPOINT is not set");
+        eprintln!("skipped: the Ceph store in CALLVAULT_TEST_CEPH_ENDPOINT (not set)");
+    }
+    found
+}
+
+fn in_environment(store: &str, bucket: &str) -> Option<serde_json::Value> {
+    let setting = |name: &str| std::env::var(format!("CALLVAULT_TEST_{store}_{name}")).ok();
     Some(serde_json::json!({
         "kind": "s3",
         "endpoint": setting("ENDPOINT")?,
         "bucket": setting(bucket)?,
         "prefix": format!("it-{}/", new_id(SystemClock.now())),
-        "access_key_id": setting("ACCESS_KEY").expect("CALLVAULT_TEST_S3_ACCESS_KEY"),
-        "secret_access_key": setting("SECRET_KEY").expect("CALLVAULT_TEST_S3_SECRET_KEY"),
+        "access_key_id": setting("ACCESS_KEY")?,
+        "secret_access_key": setting("SECRET_KEY")?,
     }))
+}
+
+/// A client that may do to the bucket what the archive never does.
+pub fn raw_client(settings: &serde_json::Value) -> aws_sdk_s3::Client {
+    use aws_sdk_s3::config::{Credentials, Region};
+    let text = |name: &str| settings[name].as_str().unwrap().to_owned();
+    let (id, secret) = (text("access_key_id"), text("secret_access_key"));
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version_latest()
+        .region(Region::new("us-east-1"))
+        .endpoint_url(text("endpoint"))
+        .force_path_style(true)
+        .http_client(http)
+        .request_checksum_calculation(
+            aws_sdk_s3::config::RequestChecksumCalculation::WhenRequired,
+        )
+        .credentials_provider(Credentials::new(id, secret, None, None, "tests"))
+        .build();
+    aws_sdk_s3::Client::from_conf(config)
 }
 
 pub async fn open_configured(settings: serde_json::Value) -> S3Archive {

@@ -3,7 +3,10 @@
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use callvault::domain::digest::Sha256;
 use futures::StreamExt as _;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -31,8 +34,10 @@ pub enum Fault {
     StallBody(usize),
     /// Neither answer nor end.
     Stall,
-    /// One bit of the body is another.
+    /// One bit of the answer's body is another.
     FlipBit,
+    /// One bit of the request's body is another when it comes to the store.
+    FlipSentBit,
 }
 
 type Rule = (Method, &'static str, Fault);
@@ -42,6 +47,7 @@ struct State {
     rules: Mutex<Vec<Rule>>,
     always: Mutex<Vec<Rule>>,
     seen: Mutex<Vec<String>>,
+    sums: Mutex<Vec<(String, bool)>>,
 }
 
 pub struct FaultyS3 {
@@ -100,6 +106,13 @@ impl FaultyS3 {
             .count()
     }
 
+    /// Puts with this part in the target, and whether each carried the true SHA-256 of its body.
+    pub fn sums(&self, part: &str) -> Vec<bool> {
+        let sums = self.state.sums.lock().unwrap();
+        let of_part = sums.iter().filter(|(target, _)| target.contains(part));
+        of_part.map(|(_, is_true)| *is_true).collect()
+    }
+
     /// Rules that no request has met: a test that leaves one did not test what it says.
     pub fn unmet(&self) -> usize {
         self.state.rules.lock().unwrap().len()
@@ -132,6 +145,21 @@ async fn handle(
     let lost = || std::io::Error::other("cut by the test");
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| lost())?.to_bytes();
+    if parts.method == Method::PUT {
+        let sent = parts.headers.get("x-amz-checksum-sha256");
+        let truth = BASE64_STANDARD.encode(Sha256::of(&body).as_bytes());
+        let is_true = sent.is_some_and(|sent| sent.as_bytes() == truth.as_bytes());
+        state.sums.lock().unwrap().push((target.clone(), is_true));
+    }
+    let body = match fault {
+        Some(Fault::FlipSentBit) => {
+            let mut bytes = body.to_vec();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            bytes.into()
+        }
+        _ => body,
+    };
     match fault {
         Some(Fault::Stall) => std::future::pending::<()>().await,
         Some(Fault::AnswerInstead(status, code)) => return Ok(refusal(status, code)),
