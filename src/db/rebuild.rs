@@ -50,6 +50,17 @@ pub struct StoredManifest {
     pub proof: ArchiveProof,
 }
 
+/// A recording as its folder tells of it.
+#[derive(Clone, Copy, Debug)]
+pub struct ToInsert<'a> {
+    /// The newest sound one.
+    pub manifest: &'a Manifest,
+    /// All its manifests by number, as read back.
+    pub manifests: &'a [StoredManifest],
+    /// What lies in its folder: what does not is no verified object.
+    pub held: &'a BTreeMap<String, u64>,
+}
+
 impl Database {
     pub async fn count_recordings(&self) -> Result<u64, DbError> {
         count(self.reader(), "select count(*) from recording", vec![]).await
@@ -61,10 +72,7 @@ impl Database {
         count(self.reader(), sql, vals![FOUND_BY]).await
     }
 
-    /// The rows that the newest manifest of a recording describes: equal call, leg, recording, object,
-    /// alias and search rows. `manifests` are all its manifests by number, as read back; `held` says what
-    /// lies in its folder: what does not is no verified object. A recording that is there already is left
-    /// alone.
+    /// [`Self::insert_manifests`] for one.
     pub async fn insert_manifest(
         &self,
         manifest: &Manifest,
@@ -72,13 +80,29 @@ impl Database {
         held: &BTreeMap<String, u64>,
         now: Timestamp,
     ) -> Result<(), DbError> {
-        let recording_id = manifest.recording.recording_id;
+        let told = ToInsert {
+            manifest,
+            manifests,
+            held,
+        };
+        self.insert_manifests(&[told], now).await
+    }
+
+    /// The rows that the newest manifest of each recording describes: equal call, leg, recording, object,
+    /// alias and search rows, all of them or none. A recording that is there already is left alone.
+    pub async fn insert_manifests(
+        &self,
+        recordings: &[ToInsert<'_>],
+        now: Timestamp,
+    ) -> Result<(), DbError> {
         let txn = self.begin().await?;
-        let known = "select 1 from recording where recording_id = $1";
-        if one(&txn, known, vals![recording_id]).await?.is_some() {
-            return Ok(());
+        for told in recordings {
+            let recording_id = told.manifest.recording.recording_id;
+            let known = "select 1 from recording where recording_id = $1";
+            if one(&txn, known, vals![recording_id]).await?.is_none() {
+                insert_new(&txn, told.manifest, told.manifests, told.held, &[], now).await?;
+            }
         }
-        insert_new(&txn, manifest, manifests, held, &[], now).await?;
         txn.commit().await?;
         Ok(())
     }

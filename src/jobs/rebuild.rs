@@ -7,13 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt as _;
+use futures::stream;
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::archive::contract::{Archive, ArchiveError};
 use crate::archive::marker;
 use crate::db::adopt::Adopted;
-use crate::db::rebuild::{StoredManifest, is_leftover};
+use crate::db::rebuild::{StoredManifest, ToInsert, is_leftover};
 use crate::db::{Database, DbError};
 use crate::domain::clock::Timestamp;
 use crate::domain::digest::Fingerprint;
@@ -23,6 +24,13 @@ use crate::domain::proof::ArchiveProof;
 
 /// A manifest describes a handful of objects; anything larger is not one of ours.
 const LARGEST_MANIFEST: u64 = 16 * 1024 * 1024;
+/// Folders whose rows go into one transaction: a flush of the database costs more than a recording's rows.
+const AT_A_TIME: usize = 64;
+/// A bucket is far away, so its manifests are asked for together.
+const READ_AT_ONCE: usize = 16;
+
+/// Keys and sizes of a folder's objects, as listed.
+type Held = BTreeMap<String, u64>;
 
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
@@ -129,22 +137,31 @@ async fn walk(
     };
     // Keys come in byte order, so a recording's objects stand together: one folder at a time.
     let mut folder = String::new();
-    let mut held: BTreeMap<String, u64> = BTreeMap::new();
+    let mut held = Held::new();
+    let mut waiting: Vec<(String, Held)> = Vec::new();
     let mut objects = archive.list("");
-    while let Some(object) = objects.next().await {
-        let object = object?;
-        let Some((place, _)) = object.key.as_str().rsplit_once('/') else {
-            continue;
+    loop {
+        let object = objects.next().await.transpose()?;
+        let place = match &object {
+            Some(object) => match object.key.as_str().rsplit_once('/') {
+                Some((place, _)) => place,
+                None => continue,
+            },
+            None => "",
         };
         if place != folder {
-            let whole = std::mem::take(&mut held);
-            walk.folder(&folder, whole).await?;
-            on_recording(walk.report.recordings);
+            waiting.push((std::mem::take(&mut folder), std::mem::take(&mut held)));
             folder = place.to_owned();
+            if waiting.len() >= AT_A_TIME || object.is_none() {
+                walk.folders(std::mem::take(&mut waiting), &mut on_recording)
+                    .await?;
+            }
         }
-        held.insert(object.key.to_string(), object.bytes);
+        match object {
+            Some(object) => held.insert(object.key.to_string(), object.bytes),
+            None => break,
+        };
     }
-    walk.folder(&folder, held).await?;
     // Last, for the recordings that they went over into may lie behind them.
     for (_, folder) in std::mem::take(&mut walk.united) {
         let mut held = BTreeMap::new();
@@ -156,6 +173,19 @@ async fn walk(
         walk.united_folder(&folder, &held).await?;
     }
     Ok(walk.report)
+}
+
+/// What was read of one folder.
+#[derive(Debug, Default)]
+struct Read {
+    folder: String,
+    held: Held,
+    /// The index has rows of this recording.
+    is_known: bool,
+    newest: Option<Manifest>,
+    stored: Vec<StoredManifest>,
+    manifests: u64,
+    findings: Vec<Finding>,
 }
 
 /// What one walk over the archive's list needs and finds.
@@ -174,55 +204,110 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Writes the rows of one recording from its manifests, the highest sound one counting. `held` is its
-    /// folder as listed, with sizes.
-    async fn folder(
+    /// Reads the manifests of these folders, some at once, and writes what they tell.
+    async fn folders(
         &mut self,
-        folder: &str,
-        held: BTreeMap<String, u64>,
+        folders: Vec<(String, Held)>,
+        on_recording: &mut impl FnMut(u64),
+    ) -> Result<(), RebuildError> {
+        let this = &*self;
+        let read: Vec<Result<Option<Read>, RebuildError>> = stream::iter(folders)
+            .map(|(folder, held)| this.look(folder, held))
+            .buffered(READ_AT_ONCE)
+            .collect()
+            .await;
+        let mut told = Vec::new();
+        for read in read {
+            let Some(read) = read? else { continue };
+            told.extend(self.sort_out(read));
+        }
+        if self.mode == Mode::Empty {
+            self.insert(told, on_recording).await?;
+            return Ok(());
+        }
+        for (manifest, read) in told {
+            let adopted = self
+                .db
+                .adopt_manifest(&manifest, &read.stored, &read.held, self.now);
+            let adopted = adopted.await;
+            self.note(&manifest, &read.held, adopted)?;
+            on_recording(self.report.recordings);
+        }
+        Ok(())
+    }
+
+    /// In one transaction; where that fails, one by one, so that one recording that does not fit is named alone.
+    async fn insert(
+        &mut self,
+        told: Vec<(Manifest, Read)>,
+        on_recording: &mut impl FnMut(u64),
     ) -> Result<(), RebuildError> {
         let (db, now) = (self.db, self.now);
+        let rows: Vec<ToInsert<'_>> = told
+            .iter()
+            .map(|(manifest, read)| ToInsert {
+                manifest,
+                manifests: &read.stored,
+                held: &read.held,
+            })
+            .collect();
+        let all = db.insert_manifests(&rows, now).await;
+        for row in &rows {
+            let written = match &all {
+                Ok(()) => Ok(()),
+                Err(_) => db.insert_manifests(&[*row], now).await,
+            };
+            self.note(row.manifest, row.held, written.map(|()| Adopted::New))?;
+            on_recording(self.report.recordings);
+        }
+        Ok(())
+    }
+
+    /// What a folder tells; `None` when the index knows all of it. `held` is the folder as listed, with sizes.
+    async fn look(&self, folder: String, held: Held) -> Result<Option<Read>, RebuildError> {
         let mut is_known = false;
         if self.mode == Mode::Missing {
             let id = folder.rsplit('/').next().and_then(|id| id.parse().ok());
             let Some(id) = id else {
-                return Ok(());
+                return Ok(None);
             };
-            if let Some(known) = db.verified_keys(id).await? {
+            if let Some(known) = self.db.verified_keys(id).await? {
                 is_known = true;
                 if held.keys().all(|key| known.contains(key)) {
-                    return Ok(());
+                    return Ok(None);
                 }
             }
         }
-        let (newest, stored) = self.manifests(&held).await?;
-        let Some(manifest) = newest else {
+        let mut read = self.manifests(held).await?;
+        read.folder = folder;
+        read.is_known = is_known;
+        Ok(Some(read))
+    }
+
+    /// Puts aside what has no rows of its own, and gives the rest.
+    fn sort_out(&mut self, mut read: Read) -> Option<(Manifest, Read)> {
+        self.report.manifests += read.manifests;
+        self.report.findings.append(&mut read.findings);
+        let Some(manifest) = read.newest.take() else {
             // A recording that the index knows is gone on with: its bytes go under the same key.
-            if self.mode == Mode::Missing && !is_known {
+            if self.mode == Mode::Missing && !read.is_known {
                 self.report.findings.push(Finding {
                     code: "no_manifest",
-                    key: format!("{folder}/"),
+                    key: format!("{}/", read.folder),
                     what: format!(
                         "{} objects without a manifest: the process died while it archived, and nothing tells whose they are; the vendor is asked for the recording again",
-                        held.len()
+                        read.held.len()
                     ),
                 });
             }
-            return Ok(());
+            return None;
         };
         if let Some(into) = manifest.united_into {
             self.into.insert(manifest.recording.recording_id, into);
-            self.united.insert((manifest.written_at, folder.to_owned()));
-            return Ok(());
+            self.united.insert((manifest.written_at, read.folder));
+            return None;
         }
-        let written = match self.mode {
-            Mode::Empty => db
-                .insert_manifest(&manifest, &stored, &held, now)
-                .await
-                .map(|()| Adopted::New),
-            Mode::Missing => db.adopt_manifest(&manifest, &stored, &held, now).await,
-        };
-        self.note(&manifest, &held, written)
+        Some((manifest, read))
     }
 
     async fn united_folder(
@@ -230,7 +315,15 @@ impl Walk<'_> {
         folder: &str,
         held: &BTreeMap<String, u64>,
     ) -> Result<(), RebuildError> {
-        let (newest, stored) = self.manifests(held).await?;
+        let Read {
+            newest,
+            stored,
+            manifests,
+            findings,
+            ..
+        } = self.manifests(held.clone()).await?;
+        self.report.manifests += manifests;
+        self.report.findings.extend(findings);
         let Some(mut manifest) = newest else {
             tracing::warn!(folder, "its manifests went away during the walk");
             return Ok(());
@@ -251,23 +344,22 @@ impl Walk<'_> {
     }
 
     /// The sound manifests of a folder, and what the newest of them says.
-    async fn manifests(
-        &mut self,
-        held: &BTreeMap<String, u64>,
-    ) -> Result<(Option<Manifest>, Vec<StoredManifest>), RebuildError> {
-        let mut newest: Option<Manifest> = None;
-        let mut stored: Vec<StoredManifest> = Vec::new();
+    async fn manifests(&self, held: Held) -> Result<Read, RebuildError> {
         let manifests: BTreeMap<u32, ObjectKey> = held
             .keys()
             .filter_map(|key| Some((manifest_number(key)?, ObjectKey::stored(key.as_str()))))
             .collect();
+        let mut found = Read {
+            held,
+            ..Read::default()
+        };
         for (n, key) in manifests.into_iter().rev() {
-            self.report.manifests += 1;
+            found.manifests += 1;
             let (mut manifest, proof) = match read(self.archive, &key).await {
                 Ok(read) => read,
                 Err(Unread::Store(error)) => return Err(error.into()),
                 Err(Unread::Damaged(what)) => {
-                    self.report.findings.push(Finding {
+                    found.findings.push(Finding {
                         code: "manifest_unreadable",
                         key: key.to_string(),
                         what,
@@ -280,15 +372,15 @@ impl Walk<'_> {
                     object.version_id = None;
                 }
             }
-            stored.push(StoredManifest {
+            found.stored.push(StoredManifest {
                 n,
                 object_id: manifest.object_id,
                 written_at: manifest.written_at,
                 proof,
             });
-            newest.get_or_insert(manifest);
+            found.newest.get_or_insert(manifest);
         }
-        Ok((newest, stored))
+        Ok(found)
     }
 
     fn note(

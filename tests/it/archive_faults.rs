@@ -248,7 +248,10 @@ async fn every_put_and_every_part_carries_the_sha256_of_its_bytes() {
     let expected = Fingerprint::of(&content);
     let key = ObjectKey::stored("a/big");
     let source = Source::Bytes(content);
-    archive.put(&key, source, &expected, "audio/wav").await.unwrap();
+    archive
+        .put(&key, source, &expected, "audio/wav")
+        .await
+        .unwrap();
     assert_eq!(faulty.sums("partNumber="), [true; 5]);
 }
 
@@ -278,13 +281,18 @@ async fn a_body_that_changed_on_the_way_is_refused_by_the_store_and_sent_again()
     ] {
         let key = ObjectKey::stored(at);
         faulty.once(Method::PUT, at, Fault::FlipSentBit);
-        archive.put(&key, source, &expected, "audio/wav").await.unwrap();
+        archive
+            .put(&key, source, &expected, "audio/wav")
+            .await
+            .unwrap();
         assert_eq!(faulty.unmet(), 0, "{at}");
         archive.read_back(&key, None, &expected).await.unwrap();
     }
     faulty.always(Method::PUT, "c/file", Fault::FlipSentBit);
     let key = ObjectKey::stored("c/file");
-    let error = archive.put(&key, Source::File(&file), &expected, "audio/wav").await;
+    let error = archive
+        .put(&key, Source::File(&file), &expected, "audio/wav")
+        .await;
     assert_eq!(error.unwrap_err().kind(), ArchiveErrorKind::Mismatch);
     assert_eq!(archive.head(&key).await.unwrap(), None);
 }

@@ -18,8 +18,9 @@ use crate::support::house::{program, spool_files, stored_keys};
 /// Points that this journey cannot reach: multipart needs a bucket and a large file, the journal a
 /// database that is away (`tests/it/spool.rs` kills its writer), brokers a broker (`tests/it/crash_ways.rs`), the sweep and
 /// deleting at the vendor need one that can be listed or deletes (`tests/it/sweep.rs`, `tests/it/provider_delete.rs`),
-/// several files a playlist (below).
-const ELSEWHERE: [&str; 6] = [
+/// several files a playlist (below), a move to a bucket two archives (`tests/it/crash_move.rs`, which reaches multipart too).
+const ELSEWHERE: [&str; 7] = [
+    "archive_move.",
     "broker.",
     "mpu_orig.",
     "journal.",

@@ -34,24 +34,48 @@ async fn nobody_deletes_a_locked_version_and_what_is_laid_over_it_hides_nothing(
         let (key, bytes) = (ObjectKey::stored("a/original.wav"), b"what was said");
         let expected = Fingerprint::of(bytes);
         let source = || Source::Bytes(bytes.to_vec().into());
-        let stored = archive.put(&key, source(), &expected, "audio/wav").await.unwrap();
+        let stored = archive
+            .put(&key, source(), &expected, "audio/wav")
+            .await
+            .unwrap();
         let version = stored.version_id.unwrap();
         let (client, bucket) = (raw_client(&settings), settings["bucket"].as_str().unwrap());
         let at = full(&settings, key.as_str());
-        let gone = client.delete_object().bucket(bucket).key(&at).version_id(&version);
+        let gone = client
+            .delete_object()
+            .bucket(bucket)
+            .key(&at)
+            .version_id(&version);
         let refused = gone.send().await.unwrap_err();
         assert_eq!(refused.code(), Some("AccessDenied"), "{mode}");
         if mode == "compliance" {
-            let gone = client.delete_object().bucket(bucket).key(&at).version_id(&version);
+            let gone = client
+                .delete_object()
+                .bucket(bucket)
+                .key(&at)
+                .version_id(&version);
             let refused = gone.bypass_governance_retention(true).send().await;
             assert_eq!(refused.unwrap_err().code(), Some("AccessDenied"));
         }
         // Over it and before it: our version is still what it was.
         let over = client.put_object().bucket(bucket).key(&at);
-        over.body(ByteStream::from_static(b"lies")).send().await.unwrap();
-        client.delete_object().bucket(bucket).key(&at).send().await.unwrap();
+        over.body(ByteStream::from_static(b"lies"))
+            .send()
+            .await
+            .unwrap();
+        client
+            .delete_object()
+            .bucket(bucket)
+            .key(&at)
+            .send()
+            .await
+            .unwrap();
         let proof = archive.read_back(&key, Some(&version), &expected).await;
-        assert_eq!(proof.unwrap().version_id(), Some(version.as_str()), "{mode}");
+        assert_eq!(
+            proof.unwrap().version_id(),
+            Some(version.as_str()),
+            "{mode}"
+        );
     }
 }
 
@@ -69,8 +93,16 @@ fn a_held_recording_is_held_with_what_comes_later_until_it_is_lifted() {
         let (db, store) = (&bench.house.db, archive.as_ref());
         let [original, manifest] = bench.sound("held", at(0)).await;
         let [free, _] = bench.sound("free", at(0)).await;
-        let id = original.as_str().rsplit('/').nth(1).unwrap().parse().unwrap();
-        db.place_hold(id, "case 7", "cli:tests", at(1)).await.unwrap();
+        let id = original
+            .as_str()
+            .rsplit('/')
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
+        db.place_hold(id, "case 7", "cli:tests", at(1))
+            .await
+            .unwrap();
         // As it is after a crash between the index and the store: the chore carries it there.
         let before = db.holds().await.unwrap();
         assert_eq!((before[0].objects, before[0].held), (2, 0));
@@ -111,7 +143,10 @@ async fn a_store_without_holds_says_so() {
     if let Some(settings) = ceph("BUCKET") {
         let archive = open_configured(settings).await;
         let bytes = || Source::Bytes(b"x".to_vec().into());
-        archive.put(&key, bytes(), &Fingerprint::of(b"x"), "audio/wav").await.unwrap();
+        archive
+            .put(&key, bytes(), &Fingerprint::of(b"x"), "audio/wav")
+            .await
+            .unwrap();
         let error = archive.set_hold(&key, None, true).await.unwrap_err();
         assert_eq!(error.kind(), ArchiveErrorKind::NotOffered, "{error}");
     }
@@ -135,7 +170,11 @@ async fn an_upload_that_a_killed_process_left_goes_on_at_the_parts_that_are_righ
     };
     let send = async |id: &str, number: i32, bytes: Vec<u8>| {
         let part = client.upload_part().bucket(bucket).key(&at).upload_id(id);
-        part.part_number(number).body(bytes.into()).send().await.unwrap();
+        part.part_number(number)
+            .body(bytes.into())
+            .send()
+            .await
+            .unwrap();
     };
     const PART: usize = 16 << 20;
     // Nothing in it, parts of another file, and one with two good parts and a bad one.
@@ -148,11 +187,26 @@ async fn an_upload_that_a_killed_process_left_goes_on_at_the_parts_that_are_righ
     send(&ours, 3, bytes[2 * PART..3 * PART].to_vec()).await;
 
     let key = ObjectKey::stored("a/big");
-    let stored = archive.put(&key, Source::File(&big), &expected, "audio/wav").await.unwrap();
-    archive.read_back(&key, stored.version_id.as_deref(), &expected).await.unwrap();
-    let head = client.head_object().bucket(bucket).key(&at).send().await.unwrap();
+    let stored = archive
+        .put(&key, Source::File(&big), &expected, "audio/wav")
+        .await
+        .unwrap();
+    archive
+        .read_back(&key, stored.version_id.as_deref(), &expected)
+        .await
+        .unwrap();
+    let head = client
+        .head_object()
+        .bucket(bucket)
+        .key(&at)
+        .send()
+        .await
+        .unwrap();
     let mark = head.metadata.unwrap_or_default();
-    assert_eq!(mark.get("begun-by").map(String::as_str), Some("the killed process"));
+    assert_eq!(
+        mark.get("begun-by").map(String::as_str),
+        Some("the killed process")
+    );
     let later = SystemClock.now().plus_ms(HOUR);
     let left = archive.give_up_uploads(later).await.unwrap();
     assert_eq!(left, OpenUploads::default(), "all others were given up");
@@ -167,16 +221,35 @@ async fn open_uploads_that_nobody_tries_again_are_given_up_after_a_day() {
     let (client, bucket) = (raw_client(&settings), settings["bucket"].as_str().unwrap());
     for n in 0..3 {
         let at = full(&settings, &format!("a/{n}"));
-        client.create_multipart_upload().bucket(bucket).key(at).send().await.unwrap();
+        client
+            .create_multipart_upload()
+            .bucket(bucket)
+            .key(at)
+            .send()
+            .await
+            .unwrap();
     }
     let now = SystemClock.now();
     let report = leftovers::give_up_uploads(&archive, now).await.unwrap();
-    let expected = OpenUploads { given_up: 0, left: 3 };
+    let expected = OpenUploads {
+        given_up: 0,
+        left: 3,
+    };
     assert_eq!(report, Some(expected), "they may still be under way");
     let tomorrow = now.plus_ms(25 * HOUR);
-    let report = leftovers::give_up_uploads(&archive, tomorrow).await.unwrap();
-    assert_eq!(report, Some(OpenUploads { given_up: 3, left: 0 }));
-    let report = leftovers::give_up_uploads(&archive, tomorrow).await.unwrap();
+    let report = leftovers::give_up_uploads(&archive, tomorrow)
+        .await
+        .unwrap();
+    assert_eq!(
+        report,
+        Some(OpenUploads {
+            given_up: 3,
+            left: 0
+        })
+    );
+    let report = leftovers::give_up_uploads(&archive, tomorrow)
+        .await
+        .unwrap();
     assert_eq!(report, Some(OpenUploads::default()));
 }
 
@@ -187,7 +260,11 @@ async fn what_ceph_can_do_is_found_and_said() {
     };
     let archive = open_configured(settings).await;
     archive.probe().await;
-    let told: Vec<_> = archive.abilities().iter().map(|a| (a.name, a.has)).collect();
+    let told: Vec<_> = archive
+        .abilities()
+        .iter()
+        .map(|a| (a.name, a.has))
+        .collect();
     for expected in [
         ("create_only", true),
         ("sha256_checked", false),

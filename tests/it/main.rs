@@ -20,6 +20,8 @@ mod contract_suite;
 #[cfg(feature = "failpoints")]
 mod crash;
 #[cfg(feature = "failpoints")]
+mod crash_move;
+#[cfg(feature = "failpoints")]
 mod crash_ways;
 mod db;
 mod db_desk;

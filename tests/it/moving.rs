@@ -48,7 +48,10 @@ async fn elsewhere(bench: &Bench) -> (Arc<dyn Archive>, Box<dyn std::any::Any>) 
         return (archive, Box::new(server));
     }
     let root = bench.house.folder().join("moved");
-    (Arc::new(DiskArchive::open(&root).await.unwrap()), Box::new(()))
+    (
+        Arc::new(DiskArchive::open(&root).await.unwrap()),
+        Box::new(()),
+    )
 }
 
 /// What lies in an archive, but what belongs to the place itself.
@@ -71,12 +74,18 @@ fn everything_is_copied_while_others_work_and_switched_when_they_are_gone() {
         for n in 0..5 {
             bench.sound(&format!("call-{n}"), at(0)).await;
         }
-        bench.archived("long", &vec![7; 5 << 20], at(0), |_| {}).await;
-        bench.put(&ObjectKey::backup("yesterday.db"), b"a copy of the index").await;
+        bench
+            .archived("long", &vec![7; 5 << 20], at(0), |_| {})
+            .await;
+        bench
+            .put(&ObjectKey::backup("yesterday.db"), b"a copy of the index")
+            .await;
         let (to, _kept) = elsewhere(&bench).await;
         let (db, mover) = (&bench.house.db, mover(&bench, to.clone()));
         let serving = new_id(at(0));
-        db.register_process(serving, "here", "serve", at(0)).await.unwrap();
+        db.register_process(serving, "here", "serve", at(0))
+            .await
+            .unwrap();
         let report = mover.run(&quiet).await.unwrap();
         assert_eq!((report.copied, report.without_row), (13, 1), "{report:?}");
         assert!(!report.switched && report.findings.is_empty());
@@ -88,7 +97,10 @@ fn everything_is_copied_while_others_work_and_switched_when_they_are_gone() {
         db.forget_process(serving).await.unwrap();
         let old = content(bench.archive.as_ref()).await;
         let report = mover.run(&quiet).await.unwrap();
-        assert_eq!((report.copied, report.verified, report.switched), (2, 15, true));
+        assert_eq!(
+            (report.copied, report.verified, report.switched),
+            (2, 15, true)
+        );
         assert_eq!(content(to.as_ref()).await, old);
         assert_eq!(content(bench.archive.as_ref()).await, old, "left whole");
 
@@ -105,7 +117,10 @@ fn everything_is_copied_while_others_work_and_switched_when_they_are_gone() {
             ..bench.fixity("90d")
         };
         let read = fixity.all(&|_| {}).await.unwrap();
-        assert_eq!((read.structure, read.checked, read.damaged), (Some(14), 14, 0));
+        assert_eq!(
+            (read.structure, read.checked, read.damaged),
+            (Some(14), 14, 0)
+        );
         // And nobody moves it on top of itself.
         let again = mover.run(&quiet).await;
         assert!(matches!(again, Err(MoveError::IsAnArchive(_))), "{again:?}");
@@ -147,7 +162,10 @@ fn damaged_and_missing_objects_are_named_and_hold_up_the_switch() {
         assert_eq!(named(&report), expected);
         assert_eq!((report.switched, report.copied), (true, 1));
         let there = content(to.as_ref()).await;
-        assert_eq!(there.get(flipped.as_str()), Some(&Fingerprint::of(b"flippee")));
+        assert_eq!(
+            there.get(flipped.as_str()),
+            Some(&Fingerprint::of(b"flippee"))
+        );
         assert_eq!(there.len(), 5);
     });
 }
@@ -185,14 +203,18 @@ fn a_disk_that_is_too_small_is_told_before_and_a_full_one_on_the_way() {
         let to = Arc::new(DiskArchive::open(&disk.path().join("new")).await.unwrap());
         let mover = mover(&bench, to.clone());
         // No row speaks of it, so nobody can know beforehand.
-        bench.put(&ObjectKey::backup("index.db"), &vec![1; 4 << 20]).await;
+        bench
+            .put(&ObjectKey::backup("index.db"), &vec![1; 4 << 20])
+            .await;
         bench.sound("small", at(0)).await;
         match mover.run(&quiet).await {
             Err(MoveError::To(error)) => assert_eq!(error.kind(), ArchiveErrorKind::Full),
             other => panic!("{other:?}"),
         }
         assert_eq!(content(to.as_ref()).await.len(), 2, "nothing half");
-        bench.archived("long", &vec![7; 5 << 20], at(0), |_| {}).await;
+        bench
+            .archived("long", &vec![7; 5 << 20], at(0), |_| {})
+            .await;
         match mover.run(&quiet).await {
             Err(MoveError::NoRoom { needed, free, .. }) => {
                 assert!(needed >= 5 << 20 && free < 3 << 20, "{needed} {free}");
@@ -209,7 +231,9 @@ fn objects_without_a_row_are_reported_until_they_have_one() {
         bench.sound("known", at(0)).await;
         let stray = ObjectKey::stored("feiyu/2024/01/01/nobody/original-00.wav");
         bench.put(&stray, b"whose?").await;
-        bench.put(&ObjectKey::backup("index.db"), b"no recording's").await;
+        bench
+            .put(&ObjectKey::backup("index.db"), b"no recording's")
+            .await;
         let (db, archive) = (&bench.house.db, bench.archive.as_ref());
         let found = leftovers::find_orphans(db, archive, at(1)).await.unwrap();
         assert_eq!(found, (3, 1));
@@ -252,7 +276,11 @@ fn run(dir: &std::path::Path, args: &[&str]) -> (Option<i32>, Value) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_moves_an_archive_and_only_the_place_that_counts_is_opened() {
-    let mut house = TestHouse::open(vec![(VendorKind::Feiyu, options("feiyu", &["", "", ""]))]).await;
+    let mut house = TestHouse::open(vec![(
+        VendorKind::Feiyu,
+        options("feiyu-t", &["none", "none", "none"]),
+    )])
+    .await;
     house.make_calls().await;
     all_as_planned_and_written(&house).await;
     let dir = house.path().to_owned();
@@ -262,14 +290,22 @@ async fn the_command_moves_an_archive_and_only_the_place_that_counts_is_opened()
     let file = dir.join("new.toml");
     let order = ["--json", "archive", "move", "--to", file.to_str().unwrap()];
     let (code, told) = run(&dir, &order);
-    assert_eq!((code, &told["switched"]), (Some(3), &Value::Bool(false)), "{told}");
+    assert_eq!(
+        (code, &told["switched"]),
+        (Some(3), &Value::Bool(false)),
+        "{told}"
+    );
     assert_eq!(told["running"][0]["parts"], "serve");
     house.stop().await;
     let (code, told) = run(&dir, &order);
-    assert_eq!((code, &told["switched"]), (Some(0), &Value::Bool(true)), "{told}");
+    assert_eq!(
+        (code, &told["switched"]),
+        (Some(0), &Value::Bool(true)),
+        "{told}"
+    );
 
     // The old place is whole and not the archive any more.
-    let (code, remedy) = refusal(&dir, &["--json", "search"]);
+    let (code, remedy) = refusal(&dir, &["--json", "get", "nothing"]);
     assert_eq!(code, "archive_moved");
     assert!(remedy.contains("[archive]"), "{remedy}");
     let (code, remedy) = refusal(&dir, &order);
@@ -278,25 +314,39 @@ async fn the_command_moves_an_archive_and_only_the_place_that_counts_is_opened()
     let moved = old.replace("path = \"archive\"", "path = \"moved\"");
     std::fs::write(house.config_file(), &moved).unwrap();
     let (code, told) = run(&dir, &["--json", "fixity", "--all"]);
-    assert_eq!((code, &told["damaged"]), (Some(0), &Value::from(0)), "{told}");
+    assert_eq!(
+        (code, &told["damaged"]),
+        (Some(0), &Value::from(0)),
+        "{told}"
+    );
     house.start_again().await;
     house.stop().await;
 
     // A fresh database does not begin beside a full archive; what fills it is named, and does.
     let fresh = moved.replace("callvault.db", "fresh.db");
     std::fs::write(house.config_file(), &fresh).unwrap();
-    let (code, remedy) = refusal(&dir, &["--json", "search"]);
+    let (code, remedy) = refusal(&dir, &["--json", "get", "nothing"]);
     assert_eq!(code, "archive_not_indexed");
     assert!(remedy.contains("rebuild --from-archive"), "{remedy}");
     let (_, told) = run(&dir, &["--json", "check"]);
-    assert!(told["findings"].to_string().contains("archive_not_indexed"), "{told}");
+    assert!(
+        told["findings"].to_string().contains("archive_not_indexed"),
+        "{told}"
+    );
     let (code, told) = run(&dir, &["--json", "rebuild", "--from-archive"]);
-    assert_eq!((code, &told["recordings"]), (Some(0), &Value::from(3)), "{told}");
+    assert_eq!(
+        (code, &told["recordings"]),
+        (Some(0), &Value::from(3)),
+        "{told}"
+    );
     let (code, _) = run(&dir, &["--json", "fixity", "--all"]);
     assert_eq!(code, Some(0));
     // The rebuilt database knows the place as well.
     std::fs::write(house.config_file(), old.replace("callvault.db", "fresh.db")).unwrap();
-    assert_eq!(refusal(&dir, &["--json", "search"]).0, "archive_moved");
+    assert_eq!(
+        refusal(&dir, &["--json", "get", "nothing"]).0,
+        "archive_moved"
+    );
 }
 
 #[tokio::test]
@@ -326,5 +376,12 @@ async fn another_archive_than_the_one_that_is_remembered_refuses_to_start() {
     }
     // And the right ones still open.
     let house = open(config("one", "first")).await.unwrap();
-    assert!(house.db.running_processes(SystemClock.now()).await.unwrap().is_empty());
+    assert!(
+        house
+            .db
+            .running_processes(SystemClock.now())
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }

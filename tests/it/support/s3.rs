@@ -134,9 +134,7 @@ pub fn raw_client(settings: &serde_json::Value) -> aws_sdk_s3::Client {
         .endpoint_url(text("endpoint"))
         .force_path_style(true)
         .http_client(http)
-        .request_checksum_calculation(
-            aws_sdk_s3::config::RequestChecksumCalculation::WhenRequired,
-        )
+        .request_checksum_calculation(aws_sdk_s3::config::RequestChecksumCalculation::WhenRequired)
         .credentials_provider(Credentials::new(id, secret, None, None, "tests"))
         .build();
     aws_sdk_s3::Client::from_conf(config)
