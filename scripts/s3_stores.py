@@ -26,6 +26,7 @@ BEGIN, END = "<!-- made by scripts/s3_stores.py -->\n", "<!-- end -->\n"
 STORES = ["Ceph RGW 16.2", "moto 5.2", "s3s-fs 0.14"]
 NAMES = {
     "create_only": "Conditional creates (`If-None-Match: *`)",
+    "create_only_versions": "The same in a bucket with versions",
     "sha256_checked": "A wrong `x-amz-checksum-sha256` is refused",
     "md5_checked": "A wrong `Content-MD5` is refused",
     "versions": "Versions",
@@ -66,10 +67,14 @@ def probe(bin, folder, store, extra=""):
     return json.loads(done.stdout)
 
 
-def look(bin, folder, store, lock_bucket):
+def look(bin, folder, store, bucket, lock_bucket):
     """What one store can do. The prefix is new: a probe's objects stay, and tell the next one what an earlier one knew."""
+    plain = {**store, "bucket": bucket, "prefix": f"table-{time.time_ns()}-plain/"}
+    create_only = [a["has"] for a in probe(bin, folder, plain)["abilities"] if a["name"] == "create_only"]
     store = {**store, "bucket": lock_bucket, "prefix": f"table-{time.time_ns()}/"}
     told = {a["name"]: a["has"] for a in probe(bin, folder, store)["abilities"]}
+    told["create_only_versions"] = told.get("create_only") if told.get("versions") else None
+    told["create_only"] = create_only[0] if create_only else None
     locked = {**store, "prefix": f"table-{time.time_ns()}-locked/"}
     found = probe(bin, folder, locked, 'object_lock = "governance"\nlock_for = "1d"\n')
     told["lock_kept"] = not any(f["code"] == "object_lock_not_offered" for f in found["findings"])
@@ -85,7 +90,8 @@ def table(found):
         cells = []
         for store in STORES:
             has = found.get(store, {}).get(key)
-            cells.append("?" if has is None else "yes" if has else "no")
+            known = store in found
+            cells.append("?" if not known else "-" if has is None else "yes" if has else "no")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -104,7 +110,7 @@ def main():
             if os.environ.get("CALLVAULT_TEST_CEPH_ENDPOINT"):
                 of = lambda name: os.environ[f"CALLVAULT_TEST_CEPH_{name}"]
                 store = {"endpoint": of("ENDPOINT"), "access_key_id": of("ACCESS_KEY"), "secret_access_key": of("SECRET_KEY")}
-                found[STORES[0]] = look(bin, folder, store, of("LOCK_BUCKET"))
+                found[STORES[0]] = look(bin, folder, store, of("BUCKET"), of("LOCK_BUCKET"))
             if options.moto:
                 port = free_port()
                 log = open(Path(folder) / "moto.log", "w")
@@ -114,13 +120,15 @@ def main():
                 # It looks at no signature, so a bucket needs none.
                 headers = {"x-amz-bucket-object-lock-enabled": "true", "authorization": "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=x"}
                 urllib.request.urlopen(urllib.request.Request(f"{endpoint}/locked", method="PUT", headers=headers), timeout=30)
+                headers.pop("x-amz-bucket-object-lock-enabled")
+                urllib.request.urlopen(urllib.request.Request(f"{endpoint}/recordings", method="PUT", headers=headers), timeout=30)
                 store = {"endpoint": endpoint, "access_key_id": "anybody", "secret_access_key": "anything-0123456789"}
-                found[STORES[1]] = look(bin, folder, store, "locked")
+                found[STORES[1]] = look(bin, folder, store, "recordings", "locked")
             if options.s3s:
                 server = subprocess.Popen([options.s3s, "--listen", "127.0.0.1:0", "--data", f"{folder}/s3s", "--bucket", "recordings", "--access-key", "table-key", "--secret-key", "table-secret-0123456789"], stdout=subprocess.PIPE, text=True)
                 started.append(server)
                 store = {"endpoint": server.stdout.readline().strip(), "access_key_id": "table-key", "secret_access_key": "table-secret-0123456789"}
-                found[STORES[2]] = look(bin, folder, store, "recordings")
+                found[STORES[2]] = look(bin, folder, store, "recordings", "recordings")
         finally:
             for process in started:
                 process.terminate()

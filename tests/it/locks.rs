@@ -113,12 +113,16 @@ fn a_held_recording_is_held_with_what_comes_later_until_it_is_lifted() {
         }
         assert!(!store.is_held(&free, None).await.unwrap());
         let held = db.objects_of(id).await.unwrap();
+        let of_original = held.iter().find(|object| object.key == original);
+        let version = of_original
+            .and_then(|object| object.version_id.clone())
+            .unwrap();
         let client = raw_client(&settings);
         let gone = client
             .delete_object()
             .bucket(settings["bucket"].as_str().unwrap())
             .key(full(&settings, original.as_str()))
-            .version_id(held[0].version_id.as_deref().unwrap())
+            .version_id(version)
             .bypass_governance_retention(true);
         let refused = gone.clone().send().await.unwrap_err();
         assert_eq!(refused.code(), Some("AccessDenied"));
@@ -255,25 +259,25 @@ async fn open_uploads_that_nobody_tries_again_are_given_up_after_a_day() {
 
 #[tokio::test]
 async fn what_ceph_can_do_is_found_and_said() {
-    let Some(settings) = ceph("LOCK_BUCKET") else {
-        return;
-    };
-    let archive = open_configured(settings).await;
-    archive.probe().await;
-    let told: Vec<_> = archive
-        .abilities()
-        .iter()
-        .map(|a| (a.name, a.has))
-        .collect();
-    for expected in [
-        ("create_only", true),
-        ("sha256_checked", false),
-        ("md5_checked", true),
-        ("versions", true),
-        ("object_lock", true),
-        ("legal_hold", true),
-        ("uploads_listed", true),
-    ] {
-        assert!(told.contains(&expected), "{expected:?} in {told:?}");
+    // Version 16 forgets conditions where a bucket keeps versions; then the archive looks before it writes.
+    for (bucket, is_plain) in [("BUCKET", true), ("LOCK_BUCKET", false)] {
+        let Some(settings) = ceph(bucket) else {
+            return;
+        };
+        let archive = open_configured(settings).await;
+        archive.probe().await;
+        let abilities = archive.abilities();
+        let told: Vec<_> = abilities.iter().map(|a| (a.name, a.has)).collect();
+        for expected in [
+            ("create_only", is_plain),
+            ("sha256_checked", false),
+            ("md5_checked", true),
+            ("versions", !is_plain),
+            ("object_lock", !is_plain),
+            ("legal_hold", !is_plain),
+            ("uploads_listed", true),
+        ] {
+            assert!(told.contains(&expected), "{expected:?} in {told:?}");
+        }
     }
 }
