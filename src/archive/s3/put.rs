@@ -170,7 +170,6 @@ pub(super) async fn put(
 }
 
 /// What lies under the key, and whether this call put it there for certain.
-
 async fn put_or_find(
     archive: &S3Archive,
     key: &ObjectKey,
