@@ -83,11 +83,17 @@ impl Demo {
         for vendor in &vendors {
             vendor.set_push_to(address.clone());
         }
-        let code = tokio::select! {
-            code = self.play(&vendors, &running, out, &address) => code?,
-            _ = tokio::signal::ctrl_c() => exit::DONE,
+        let judged = tokio::select! {
+            code = self.play(&vendors, &running, out, &address) => Some(code?),
+            _ = tokio::signal::ctrl_c() => None,
         };
-        if !self.once {
+        let stopped = judged.is_none();
+        if stopped {
+            out.say("Stopped before the calls were judged; the next run in this folder goes on.");
+        }
+        // What was not judged did not hold.
+        let code = judged.unwrap_or(if self.once { exit::FAILED } else { exit::DONE });
+        if !self.once && !stopped {
             out.say("Serving until Ctrl-C.");
             // An error here means no signals on this machine: then end at once.
             let _ = tokio::signal::ctrl_c().await;

@@ -205,6 +205,7 @@ fn line(item: &RecordingView, zone: chrono_tz::Tz) -> String {
 #[derive(Debug, Args)]
 pub struct Show {
     /// recording_id, call_id, or a provider's id where it is unique
+    #[arg(allow_hyphen_values = true)]
     id: String,
 }
 
@@ -230,6 +231,7 @@ fn describe(view: &ShowView) -> String {
     after_help = "Examples:\n  callvault get ID --role access -o call.mp3\n  callvault get ID > original.wav"
 )]
 pub struct Get {
+    #[arg(allow_hyphen_values = true)]
     id: String,
     /// original, access, waveform or manifest
     #[arg(long, default_value = "original")]

@@ -12,6 +12,7 @@ mod arrows;
 mod audit_chain;
 mod backfill;
 mod backup;
+mod batches;
 mod brokers;
 mod brokers_bad;
 mod command_line;

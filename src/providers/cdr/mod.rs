@@ -25,7 +25,7 @@ use crate::domain::reading::{Forward, Reading};
 use crate::providers::accounts::Accounts;
 use crate::providers::contract::{
     Address, Admission, BuildContext, Capabilities, Defaults, Finding, Incoming, LocalFile,
-    Located, Outcome, Provider, ProviderError, ProviderKind, Refusal, Reply, Severity, Topic,
+    Located, Outcome, Part, Provider, ProviderError, ProviderKind, Refusal, Reply, Severity, Topic,
     WaitingPlan, Wanted, Way,
 };
 use crate::providers::settings::{CommonSettings, SettingsError};
@@ -139,7 +139,8 @@ impl Provider for Pbx {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            token_required: self.settings.from == From::Http,
+            // A message proves nothing by itself, whichever way it is meant to come.
+            token_required: true,
             speaks_cdr: true,
             // A new message may bring a new address, and files stay where they are.
             link_renewable: true,
@@ -164,21 +165,18 @@ impl Provider for Pbx {
     /// The same event of the same producer, or the same bytes, are the same message. What is refused for
     /// good is kept as evidence, its answer says why.
     fn admit(&self, incoming: &Incoming, now: Timestamp) -> Admission {
-        let dedup_key = |decoded: &[Decoded]| match decoded {
-            [one] => one.dedup_key.clone(),
-            _ => decode::key_of_bytes(&incoming.body),
-        };
-        match self.decode(&incoming.body, now) {
-            Ok(decoded) => Admission::Accept {
-                dedup_key: dedup_key(&decoded),
+        match self.decode(&incoming.body, now).as_deref() {
+            Ok([one]) => Admission::Accept {
+                dedup_key: one.dedup_key.clone(),
                 unreadable: None,
             },
+            Ok(batch) => Admission::AcceptEach(batch.iter().map(part).collect()),
             Err(_) if incoming.body.len() > LARGEST_EVIDENCE => {
                 Admission::Refuse(Refusal::Unusable)
             }
             Err(why) => Admission::Accept {
                 dedup_key: decode::key_of_bytes(&incoming.body),
-                unreadable: Some(why),
+                unreadable: Some(why.clone()),
             },
         }
     }
@@ -352,6 +350,14 @@ impl Provider for Pbx {
 fn gone(code: &str) -> Located {
     Located::Gone {
         code: Some(code.to_owned()),
+    }
+}
+
+fn part(decoded: &Decoded) -> Part {
+    Part {
+        body: decoded.body.clone().into(),
+        dedup_key: decoded.dedup_key.clone(),
+        unreadable: decoded.message.as_ref().err().cloned(),
     }
 }
 

@@ -44,8 +44,8 @@ fn words(code: &str, lang: Lang) -> Option<&'static str> {
             "其地址所在主机尚未获准",
         ),
         reason::ADDRESS_FORBIDDEN => (
-            "its address points into a private network",
-            "其地址指向内部网络",
+            "its address points into a private network, or its file lies outside of the allowed folders",
+            "其地址指向内部网络，或其文件不在允许的目录内",
         ),
         reason::LINK_EXPIRED => (
             "the link died, a new one is asked for",
@@ -157,8 +157,8 @@ pub fn remedy(code: &str, lang: Lang) -> &'static str {
             "如该主机属于厂商，请将其加入该来源的 allow_hosts。",
         ),
         reason::ADDRESS_FORBIDDEN => (
-            "If the provider really is there, set allow_private_addresses for the source.",
-            "如厂商确在该网络，请为该来源设置 allow_private_addresses。",
+            "If the provider really is there, set allow_private_addresses for the source; add a file's folder to file_roots.",
+            "如厂商确在该网络，请为该来源设置 allow_private_addresses；文件所在目录请加入 file_roots。",
         ),
         reason::CREDENTIALS_REFUSED => (
             "Check the source's secrets: callvault check tells more.",
