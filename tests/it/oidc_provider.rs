@@ -64,11 +64,11 @@ async fn provider() -> Option<Provider> {
     };
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let ready = lines.next_line().await.unwrap().unwrap_or_default();
-    let url = ready.strip_prefix("ready ").expect("the provider starts");
-    Some(Provider {
-        url: url.to_owned(),
-        child,
-    })
+    let url = ready.strip_prefix("ready ");
+    let url = url.expect("the provider starts").to_owned();
+    // Whoever writes into a pipe that is closed ends.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    Some(Provider { url, child })
 }
 
 fn settings(url: &str) -> oidc::Settings {
