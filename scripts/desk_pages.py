@@ -7,6 +7,9 @@ and opens the link to that second in another browser. Needs the package `playwri
   python3 -m venv /tmp/browser && /tmp/browser/bin/pip install playwright==1.65.2 axe-playwright-python==0.1.8
   /tmp/browser/bin/python scripts/desk_pages.py --bin target/release/callvault --screens docs/screens
 
+With Node.js and `npm ci --prefix scripts/oidc_provider` a person also signs in through an OpenID Connect provider, and is asked why
+before the first sound.
+
 Where axe-playwright-python is installed, every page is held to axe's rules as well: nothing serious may be found.
 """
 
@@ -20,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 from playwright.sync_api import expect, sync_playwright
@@ -33,6 +37,11 @@ except ImportError:
 WORDS = {
     "en": {"locale": "en-GB", "today": "today", "mark": "Mark this second", "play": "Play", "search": "Search", "ops": "Operations"},
     "zh": {"locale": "zh-CN", "today": "今天", "mark": "标记此刻", "play": "播放", "search": "查找", "ops": "运行"},
+}
+
+ELSEWHERE = {
+    "en": {"button": "Sign in with Acme", "why": "Why do you want to hear this call?", "no_role": "none of your groups has a role"},
+    "zh": {"button": "使用 Acme 登录", "why": "您为什么要收听此通话？", "no_role": "没有角色"},
 }
 
 
@@ -225,6 +234,92 @@ class Walk:
         plain.context.close()
         self.done.append("operations, keys, language switch, phone, dark, without script")
 
+    def through_provider(self, page, words, who):
+        """The provider's own two pages: who one is, and whether callvault may know."""
+        page.goto(self.base + "/sign-in")
+        page.locator("#oidc").click()
+        page.locator("input[name=login]").fill(who)
+        page.locator("input[name=password]").fill("x")
+        page.locator("button[type=submit]").click()
+        page.locator("button[type=submit]").click()
+
+    def sign_in_elsewhere(self, lang, item):
+        """In through an OpenID Connect provider, asked why before the first sound, out again; and somebody without a role."""
+        words = ELSEWHERE[lang]
+        context = self.browser.new_context(locale=WORDS[lang]["locale"], viewport={"width": 1280, "height": 860})
+        page = context.new_page()
+        page.on("pageerror", lambda error: self.wrong.append(f"script: {error}"))
+        page.on("console", lambda line: self.wrong.append(f"console: {line.text}") if "Content Security" in line.text and page.url.startswith(self.base) else None)
+        page.goto(self.base + "/sign-in")
+        expect(page.locator("#oidc")).to_have_text(words["button"])
+        self.held(page, f"sign-in, {lang}")
+        self.shot(page, "sign-in" if lang == "en" else "sign-in-zh")
+        self.through_provider(page, words, "olga")
+        page.wait_for_url(self.base + "/")
+        page.goto(self.base + f"/recordings/{item['recording_id']}")
+        expect(page.locator("audio#audio")).to_have_count(0)
+        expect(page.locator("#why h2")).to_have_text(words["why"])
+        self.held(page, f"reason, {lang}")
+        self.shot(page, "reason" if lang == "en" else "reason-zh")
+        page.locator("#why-text").fill("complaint 4711")
+        page.keyboard.press("Enter")
+        page.locator("#toggle").click()
+        until(page, "document.getElementById('audio').currentTime > 0.5")
+        context.close()
+
+        context = self.browser.new_context(locale=WORDS[lang]["locale"])
+        page = context.new_page()
+        self.through_provider(page, words, "guest")
+        expect(page.get_by_role("alert")).to_contain_text(words["no_role"])
+        expect(page.locator("code")).to_have_text("no_role")
+        self.held(page, f"refused, {lang}")
+        self.shot(page, "refused" if lang == "en" else "refused-zh")
+        context.close()
+        self.done.append(f"signed in through the provider, asked why, played; refused without a role ({lang})")
+
+
+def elsewhere(options, data, item, browser, password):
+    """The same archive with a provider and a question before each call."""
+    folder = Path(__file__).resolve().parent / "oidc_provider"
+    if not (folder / "node_modules/oidc-provider").is_dir():
+        if os.environ.get("CALLVAULT_REQUIRE_SERVERS") == "1":
+            sys.exit("no OpenID provider: run `npm ci --prefix scripts/oidc_provider`")
+        print("SKIPPED: sign-in through a provider (`npm ci --prefix scripts/oidc_provider` was not run)")
+        return None
+    base, port = f"http://127.0.0.1:{free_port()}", free_port()
+    provider = subprocess.Popen(
+        ["node", str(folder / "server.mjs"), str(port), f"{base}/sign-in/oidc/back", f"{base}/sign-in"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )
+    serve = None
+    try:
+        assert provider.stdout.readline().startswith("ready"), "the provider starts"
+        config = Path(data) / "with-provider.toml"
+        config.write_text((Path(data) / "callvault.toml").read_text() + f"""
+[access]
+ask_reason = ["play"]
+[access.oidc]
+issuer = "http://127.0.0.1:{port}"
+client_id = "callvault"
+client_secret = "secret of the tests: + % and more"
+scopes = ["openid", "profile", "email", "groups"]
+label = "Acme"
+roles = {{ listener = ["call-desk"], officer = ["legal"], administrator = ["it"] }}
+""")
+        environment = os.environ | {"CALLVAULT__SERVER__LISTEN": base.removeprefix("http://"), "CALLVAULT__SERVER__PUBLIC_URL": base}
+        command = [options.bin, "--config", str(config), "web"]
+        serve = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for("the pages with a provider", lambda: urllib.request.urlopen(base + "/healthz").status == 200)
+        walk = Walk(base, browser, options.screens, password)
+        for lang in WORDS:
+            walk.sign_in_elsewhere(lang, item)
+        return walk
+    finally:
+        for process in (serve, provider):
+            if process:
+                process.terminate()
+                process.wait(timeout=30)
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -263,6 +358,10 @@ def main():
                     walk.find_and_play(lang, item)
                 walk.list_player()
                 walk.others(item["recording_id"])
+                more = elsewhere(options, data, item, browser, password)
+                if more:
+                    walk.done += more.done
+                    walk.wrong += more.wrong
                 browser.close()
             for line in walk.done:
                 print(f"ok: {line}")

@@ -255,6 +255,19 @@ impl Config {
             let what = format!("[access] {key} {what}");
             return wrong(&["access", key], what, "write a time such as \"30m\"");
         }
+        if let Some(oidc) = &self.server.access.oidc {
+            if let Some((key, what)) = oidc.problem() {
+                let what = format!("[access.oidc] {key} {what}");
+                return wrong(&["access", "oidc", key], what, "correct the value");
+            }
+            if self.server.public_url.is_none() {
+                let what =
+                    "[access.oidc] needs [server] public_url: the provider leads people back there"
+                        .to_owned();
+                let remedy = "write public_url = \"https://calls.example.com\" in [server]";
+                return wrong(&["access", "oidc"], what, remedy);
+            }
+        }
         if let Some(what) = self.database.problem() {
             let remedy = "write sqlite://FILE, or postgres://USER:PASSWORD@HOST/DATABASE";
             return wrong(&["database", "url"], format!("[database] {what}"), remedy);

@@ -15,6 +15,7 @@ pub mod patience;
 pub mod problem;
 pub mod range;
 pub mod reads;
+mod reasons;
 pub mod router;
 pub mod serve;
 pub mod settings;

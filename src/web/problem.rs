@@ -136,6 +136,15 @@ impl ApiError {
         )
     }
 
+    /// `[access] ask_reason`: nothing was sent.
+    pub fn reason_required() -> Self {
+        Self::new(
+            StatusCode::PRECONDITION_REQUIRED,
+            "reason_required",
+            "say why first: the header x-callvault-reason (percent-encoded UTF-8) or the parameter reason, or once for a call on its page",
+        )
+    }
+
     pub fn rate_limited(wait: Duration) -> Self {
         let wait_s = wait.as_secs() + 1;
         Self::new(

@@ -13,9 +13,11 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::access::Reader;
+use super::access::settings::Asked;
 use super::api::query::{ListQuery, USUAL, Wanted};
 use super::metrics::Numbers;
 use super::problem::ApiError;
+use super::reasons;
 use super::state::WebState;
 use crate::db::audit::AuditEvent;
 use crate::db::search::{Page, Query, Target};
@@ -64,8 +66,8 @@ pub struct Found {
 /// The questions of one reader.
 #[derive(Debug)]
 pub struct Reads<'a> {
-    state: &'a WebState,
-    reader: &'a Reader,
+    pub(super) state: &'a WebState,
+    pub(super) reader: &'a Reader,
 }
 
 impl<'a> Reads<'a> {
@@ -338,18 +340,30 @@ impl<'a> Reads<'a> {
         Err(ApiError::not_found("call"))
     }
 
-    /// The object that counts for a role.
-    pub async fn object(&self, recording_id: Uuid, role: Role) -> Result<Found, ApiError> {
-        self.reader.needs(match role {
-            Role::Access | Role::Waveform => Right::Play,
-            Role::Original | Role::Manifest | Role::Duplicate => Right::Download,
-        })?;
+    /// Whether the reader has still to say why before this of the call is given out.
+    pub async fn must_ask(&self, call_id: Uuid, what: Asked) -> Result<bool, ApiError> {
+        reasons::must_ask(self, call_id, what).await
+    }
+
+    /// The object that counts for a role. `reason` is what the request itself says why.
+    pub async fn object(
+        &self,
+        recording_id: Uuid,
+        role: Role,
+        reason: Option<&str>,
+    ) -> Result<Found, ApiError> {
+        let (right, what) = match role {
+            Role::Access | Role::Waveform => (Right::Play, Asked::Play),
+            Role::Original | Role::Manifest | Role::Duplicate => (Right::Download, Asked::Download),
+        };
+        self.reader.needs(right)?;
+        let reason = reasons::needed(self, recording_id, what, reason).await?;
         let action = match role {
             Role::Access | Role::Original => "play",
             Role::Waveform | Role::Manifest | Role::Duplicate => "get",
         };
-        let detail = serde_json::json!({ "role": role.as_str() });
-        self.audit(action, &recording_id.to_string(), detail)
+        let detail = serde_json::json!({ "role": role.as_str(), "reason": reason });
+        self.audit(action, &recording_id.to_string(), without_nulls(detail))
             .await?;
         let db = &self.state.db;
         let shown = self.ask(db.show_recording(recording_id)).await?;

@@ -7,7 +7,7 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, any, delete, get, post, put};
 use tokio::time::Instant;
 
-use super::access::{admin, sign_in};
+use super::access::{admin, oidc, sign_in};
 use super::problem::ApiError;
 use super::state::WebState;
 use super::{access, api, headers, health, hooks, pages};
@@ -140,6 +140,9 @@ fn open() -> Table {
             "/sign-in/link",
             get(sign_in::show_link).post(sign_in::enter_by_link),
         )
+        .route("/sign-in/oidc", get(oidc::leave))
+        .route(oidc::BACK, get(oidc::come_back))
+        .route("/sign-in/oidc/out", get(oidc::sign_out_there))
 }
 
 fn hooks_routes() -> Table {

@@ -211,6 +211,9 @@ const MATRIX: &[(&str, &str, &str, May)] = &[
     ("POST", "/sign-in", "/sign-in", Everybody),
     ("GET", "/sign-in/link", "/sign-in/link?t=x", Everybody),
     ("POST", "/sign-in/link", "/sign-in/link", Everybody),
+    ("GET", "/sign-in/oidc", "/sign-in/oidc", Everybody),
+    ("GET", "/sign-in/oidc/back", "/sign-in/oidc/back", Everybody),
+    ("GET", "/sign-in/oidc/out", "/sign-in/oidc/out", Everybody),
     ("POST", "/hooks/{source}", "/hooks/desk", Everybody),
     ("POST", "/hooks/{source}/{x}", "/hooks/desk/cdr", Everybody),
     (

@@ -13,7 +13,7 @@ use super::door::is_behind_tls;
 use super::shell::{self, Shell};
 use super::sign_in::{open_session, password_hash, password_matches};
 use super::words::Words;
-use super::{Reader, cookie};
+use super::{Reader, cookie, oidc};
 use crate::db::accounts::AccountChange;
 use crate::domain::password;
 use crate::domain::secret::Secret;
@@ -237,12 +237,14 @@ pub async fn sign_out(
     State(state): State<WebState>,
     Extension(reader): Extension<Reader>,
 ) -> Result<Response, ApiError> {
+    let mut leads = "/sign-in";
     if let (Some(id), Some(signed_in)) = (reader.account, &reader.signed_in) {
+        leads = oidc::left_page(&state, id).await?;
         let reads = Reads::of(&state, &reader);
         reads.note("sign_out", &signed_in.name).await?;
         ask(&state, state.db.end_session(id, signed_in.session)).await?;
     }
-    let mut response = Redirect::to("/sign-in").into_response();
+    let mut response = Redirect::to(leads).into_response();
     if let Some(cookie) = cookie::forget(is_behind_tls(&state)) {
         response.headers_mut().insert(SET_COOKIE, cookie);
     }

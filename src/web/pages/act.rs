@@ -72,6 +72,14 @@ async fn change(
                 .save_search(fields.need("name")?, fields.need("query")?)
                 .await?;
         }
+        "reason" => {
+            writes
+                .give_reason(
+                    id(fields, "call")?,
+                    fields.get("reason").unwrap_or_default(),
+                )
+                .await?;
+        }
         "forget" => writes.forget_search(id(fields, "search")?).await?,
         "retry" => writes.retry(id(fields, "recording")?, false).await?,
         _ => return Err(ApiError::not_found("page")),

@@ -17,6 +17,7 @@ use super::words;
 use crate::domain::recording::{Role, State as RecordingState};
 use crate::domain::rights::Right;
 use crate::domain::view::{CallView, NoticeView, ObjectView, RecordingDetail, ShowView};
+use crate::web::access::settings::Asked;
 use crate::web::api::{id, query};
 use crate::web::problem::ApiError;
 use crate::web::reads::{Beside, Reads};
@@ -34,6 +35,8 @@ struct RecordingPage {
     row: Row,
     player: Option<Player>,
     call_id: String,
+    /// Nothing is heard or taken before somebody says why.
+    asks_reason: bool,
     original_href: Option<String>,
     facts: Vec<Fact>,
     clocks: Vec<Fact>,
@@ -169,6 +172,7 @@ async fn page(
         },
         player: None,
         call_id: call.call_id.to_string(),
+        asks_reason: false,
         original_href: None,
         facts: facts::facts(call, detail, zone, lang),
         clocks: detail.map_or(Vec::new(), |detail| {
@@ -216,7 +220,15 @@ async fn page(
     let archived = recording.state == RecordingState::Archived.as_str();
     // The door of the sound asks again; here it is only not offered.
     page.row.audio = page.row.audio.filter(|_| visit.reader.may(Right::Play));
-    let may_take = archived && visit.reader.may(Right::Download);
+    let mut may_take = archived && visit.reader.may(Right::Download);
+    if may_take && reads.must_ask(call.call_id, Asked::Download).await? {
+        page.asks_reason |= recording.original.is_some();
+        may_take = false;
+    }
+    if page.row.audio.is_some() && reads.must_ask(call.call_id, Asked::Play).await? {
+        page.asks_reason = true;
+        page.row.audio = None;
+    }
     page.original_href = recording_id
         .filter(|_| may_take && recording.original.is_some())
         .map(|id| format!("/api/v1/recordings/{id}/audio?role=original"));
@@ -399,6 +411,7 @@ mod tests {
                     duration_s: "186.5".into(),
                     at_s: "83".into(),
                 }),
+                asks_reason: false,
                 call_id: "8".into(),
                 original_href: Some("/original".into()),
                 facts: facts::facts(&call, Some(&detail), zone, lang),

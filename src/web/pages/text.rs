@@ -97,6 +97,11 @@ macro_rules! texts {
 }
 
 texts! {
+    // What is asked before a call is heard.
+    why_title: "Why do you want to hear this call?", "您为什么要收听此通话？";
+    why_more: "Your reason goes into the audit trail with your name. It holds for this call for a while.", "您的理由将与您的姓名一起写入审计记录，并在一段时间内对此通话有效。";
+    why_text: "Reason, for example the number of a complaint", "理由，例如投诉编号";
+    why_go: "Go on", "继续";
     // The frame.
     skip: "Skip to the content", "跳到正文";
     nav: "Main", "主导航";

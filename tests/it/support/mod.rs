@@ -4,6 +4,7 @@ pub mod brokers;
 pub mod disk;
 pub mod house;
 pub mod http;
+pub mod issuer;
 pub mod moody;
 pub mod network;
 pub mod postgres;
