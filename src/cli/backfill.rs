@@ -19,7 +19,7 @@ use super::{Failure, Global, Out, exit, find};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  callvault backfill --source yunxin-main --from 2024-03-01 --to 2024-04-01 --dry-run\n  callvault backfill --source feiyu-main --ids ids.csv\n\nIDS is a CSV table with a header, or a JSON object on each line: provider_call_id, and started_at or ended_at where\nthey are known (they tell what dies first). Rows of other sources are left out. A run that was cut short goes on\nwhere it was when it is started again in the same way. Ends with 3 when something is or will be lost."
+    after_help = "Examples:\n  callvault backfill --source yunxin-main --from 2024-03-01 --to 2024-04-01 --dry-run\n  callvault backfill --source feiyu-main --ids ids.csv\n\nIDS is a CSV table with a header, or a JSON object on each line: provider_call_id, and started_at or ended_at where\nthey are known (they tell what dies first). Rows of other sources are left out. A run that was cut short goes on\nwhere it was when it is started again in the same way. Ends with 3 when something is or will be lost,\nor a row cannot be read."
 )]
 pub struct BackfillArgs {
     #[arg(long)]
@@ -114,8 +114,8 @@ impl BackfillArgs {
                 ));
             }
         };
-        out.item(&report, || text(&report));
-        Ok(if report.forecast.is_bad() {
+        out.item(&report, || text(&report, self.ids.is_none()));
+        Ok(if report.forecast.is_bad() || !report.refused.is_empty() {
             exit::LOOK
         } else {
             exit::DONE
@@ -207,7 +207,8 @@ fn failure(error: BackfillError, place: &str) -> Failure {
     }
 }
 
-fn text(report: &Report) -> String {
+/// `with_forecast`: of a list it is known only now, of a file it was said before.
+fn text(report: &Report, with_forecast: bool) -> String {
     let verb = if report.dry_run {
         "would be stored"
     } else {
@@ -223,5 +224,8 @@ fn text(report: &Report) -> String {
     for (line, why) in &report.refused {
         text += &format!("\n  line {line}: {why}");
     }
-    text + "\n" + &report.forecast.text()
+    if with_forecast {
+        text += &format!("\n{}", report.forecast.text());
+    }
+    text
 }

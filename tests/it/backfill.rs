@@ -9,10 +9,10 @@ use serde_json::Value;
 use crate::import::callvault;
 use crate::support::house::TestHouse;
 
-async fn house(calls: u32, rate: f64, speed: f64) -> (TestHouse, Vec<String>) {
+async fn house(calls: u32, rate: f64) -> (TestHouse, Vec<String>) {
     let options = Options {
         calls,
-        speed,
+        speed: SPEED,
         mishaps: Mishaps::None,
         announce: false,
         call_interval: Duration::from_millis(1),
@@ -40,12 +40,15 @@ async fn house(calls: u32, rate: f64, speed: f64) -> (TestHouse, Vec<String>) {
             format!("{line}{own}\n")
         })
         .collect();
+    tokio::time::sleep(READY).await;
     house.start_with(&text).await;
     (house, ids)
 }
 
-/// Files are there after half a second, and an address lives for one.
-const FAST: f64 = 1800.0;
+/// An address lives for 15 s and so outlives a pause of this machine: a dead one must be asked for again.
+const SPEED: f64 = 120.0;
+/// All files are there: what is asked for too early is asked for again.
+const READY: Duration = Duration::from_secs(8);
 
 fn write_ids(house: &TestHouse, ids: &[String]) -> String {
     let mut text = "\u{feff}source;provider_call_id\n\n".to_owned();
@@ -87,7 +90,7 @@ const BUSY_S: f64 = 4.0;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forecast_comes_true_within_a_tenth_at_three_rates() {
     let one = async |calls: u32, rate: f64| {
-        let (house, ids) = house(calls, rate, FAST).await;
+        let (house, ids) = house(calls, rate).await;
         let file = write_ids(&house, &ids);
         let (code, dry) = backfill(&house, &file, &["--dry-run"]).await;
         assert_eq!((code, &dry["stored"]), (0, &calls.into()), "{dry}");
@@ -114,16 +117,16 @@ async fn a_forecast_comes_true_within_a_tenth_at_three_rates() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forecast_comes_true_where_the_machine_is_slower_than_the_vendors_rate() {
-    // One hand, and a vendor that takes its time: some four recordings a second, where fifty are allowed.
-    const CALLS: u32 = 300;
-    let (mut house, ids) = house(CALLS, 50.0, FAST).await;
+    // One hand, and a vendor that takes its time: some two recordings a second, where fifty are allowed.
+    const CALLS: u32 = 120;
+    let (mut house, ids) = house(CALLS, 50.0).await;
     house.stop().await;
     let slow = Options {
         calls: CALLS,
-        speed: FAST,
+        speed: SPEED,
         mishaps: Mishaps::None,
         announce: false,
-        answers_after: Duration::from_millis(100),
+        answers_after: Duration::from_millis(200),
         ledger: Some(house.path().join("served.ndjson")),
         listen: house.vendors[0].addr(),
         ..Options::new("feiyu-t")
@@ -278,11 +281,7 @@ async fn live_recordings_pass_history_and_the_vendor_is_asked_once_for_each() {
 
     const HISTORY: usize = 300;
     const LIVE: usize = 4;
-    // At a speed at which an address outlives a pause of the machine: a dead one must be asked for again.
-    const SLOW: f64 = 120.0;
-    let (mut house, mut ids) = house((HISTORY + LIVE) as u32, 10.0, SLOW).await;
-    // Until all files are there: what is asked for too early is asked for again.
-    tokio::time::sleep(Duration::from_secs(8)).await;
+    let (mut house, mut ids) = house((HISTORY + LIVE) as u32, 10.0).await;
     let live = ids.split_off(HISTORY);
     // What dies within two days goes before what is live: here nothing does.
     house.stop().await;

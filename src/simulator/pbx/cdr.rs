@@ -16,7 +16,8 @@ pub fn letters(pbx: &Pbx, made: &Made) -> Vec<Letter> {
         "call.ended",
         2,
     )];
-    if dice.happens(1, 3) || call.plan.ending == Ending::Lost {
+    let is_seen = dice.happens(1, 3) && call.plan.ending == Ending::Archived;
+    if is_seen || call.plan.ending == Ending::Lost {
         letters.push(letter(
             made,
             message(
@@ -96,11 +97,16 @@ fn letter(made: &Made, message: Value, event: &str, after_s: u64) -> Letter {
 fn message(made: &Made, event: &str, recordings: &[Value]) -> Value {
     let call = &made.call;
     let mut dice = call.dice("facts");
+    let after_ms = match event {
+        "call.ended" => 0,
+        "recording.processing" => 1000,
+        _ => 2000,
+    };
     json!({
         "spec": dice.pick(&["cdr/1", "cdr/1.2"]),
         "event_id": format!("{}:{event}", call.id),
         "event_type": event,
-        "occurred_at": rfc3339(call.ended_ms),
+        "occurred_at": rfc3339(call.ended_ms + after_ms),
         "source": { "provider": "acme-pbx", "account": "acme", "host": "node-1" },
         "call": {
             "id": call.id,
