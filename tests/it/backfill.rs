@@ -287,10 +287,17 @@ async fn live_recordings_pass_history_and_the_vendor_is_asked_once_for_each() {
     house.stop().await;
     let text = std::fs::read_to_string(house.config_file()).unwrap();
     let keeps = configured(&text, "provider_keeps");
-    let text = text.replace(
-        &format!("provider_keeps = \"{keeps}\""),
-        "provider_keeps = \"30d\"",
-    );
+    let first = configured(&text, "first_try_after");
+    let text = text
+        .replace(
+            &format!("provider_keeps = \"{keeps}\""),
+            "provider_keeps = \"30d\"",
+        )
+        // Their files are there already.
+        .replace(
+            &format!("first_try_after = \"{first}\""),
+            "first_try_after = \"500ms\"",
+        );
     house.start_with(&text).await;
     let file = write_ids(&house, &ids);
     let (code, report) = backfill(&house, &file, &[]).await;

@@ -32,7 +32,9 @@ pub fn letters(pbx: &Pbx, made: &Made) -> Vec<Letter> {
     let (event, state) = match call.plan.ending {
         Ending::Absent => ("recording.absent", "absent"),
         // Deleted by somebody, or said to be there and never there.
-        Ending::Lost if dice.happens(1, 2) => ("recording.deleted", "deleted"),
+        Ending::Lost if dice.happens(1, 2) || !pbx.waits_for_the_end() => {
+            ("recording.deleted", "deleted")
+        }
         _ => ("recording.ready", "ready"),
     };
     let mut last = letter(
