@@ -18,7 +18,7 @@ const WAITS_MS: [u64; 6] = [500, 1000, 2000, 4000, 8000, 16_000];
 pub enum Post {
     Http { basic: String },
     Folder { root: PathBuf },
-    Broker(Broker),
+    Broker(Box<Broker>),
 }
 
 /// A queue or stream of our own, and the exchange or subjects before it.
@@ -60,7 +60,7 @@ impl Post {
             Way::Folder => Self::Folder {
                 root: root.to_owned(),
             },
-            Way::Amqp | Way::Nats => Self::Broker(broker()),
+            Way::Amqp | Way::Nats => Self::Broker(Box::new(broker())),
         }
     }
 
