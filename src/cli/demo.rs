@@ -20,7 +20,7 @@ use crate::db::Database;
 use crate::db::accounts::NewAccount;
 use crate::domain::clock::{SharedClock, SystemClock};
 use crate::domain::rights::{Role, Scope};
-use crate::simulator::{LedgerLine, Mishaps, Options, Profile, Vendor, VendorKind};
+use crate::simulator::{LedgerLine, Mishaps, Options, Profile, Vendor, VendorKind, Way};
 
 use super::account::one_time_link;
 use super::{Failure, Global, Out, exit, find};
@@ -105,8 +105,9 @@ impl Demo {
         Ok(code)
     }
 
-    /// One vendor of every kind and interface; the calls are shared out among them.
+    /// One vendor of every kind and interface that needs no server; the calls are shared out among them.
     async fn vendors(&self, clock: &SharedClock) -> Result<Vec<Vendor>, Failure> {
+        let by_http = |(source, kind, profile)| (source, kind, profile, Way::Http);
         let plan = [
             ("feiyu-demo", VendorKind::Feiyu, Profile::V2),
             ("feiyu-v3-demo", VendorKind::Feiyu, Profile::V3),
@@ -117,14 +118,26 @@ impl Demo {
             ("aliyun-queue-demo", VendorKind::Aliyun, Profile::Queue),
             ("aliyun-pnp-demo", VendorKind::Aliyun, Profile::Protection),
             ("trtc-demo", VendorKind::Trtc, Profile::V2),
-        ];
+            ("freeswitch-demo", VendorKind::Freeswitch, Profile::V2),
+            ("freeswitch-xml-demo", VendorKind::Freeswitch, Profile::V3),
+            ("asterisk-demo", VendorKind::Asterisk, Profile::V2),
+            ("cdr-demo", VendorKind::Cdr, Profile::V2),
+        ]
+        .map(by_http);
+        // Brokers need a server, and folders none.
+        let plan: Vec<_> = plan
+            .into_iter()
+            .chain([("folder-demo", VendorKind::Cdr, Profile::V2, Way::Folder)])
+            .collect();
+        let sources = plan.len();
         let mut vendors = Vec::new();
         let mut left = self.calls;
-        for (i, (source, kind, profile)) in plan.into_iter().enumerate() {
-            let share = left / (plan.len() - i) as u32;
+        for (i, (source, kind, profile, way)) in plan.into_iter().enumerate() {
+            let share = left / (sources - i) as u32;
             left -= share;
             let options = Options {
                 profile,
+                way,
                 calls: share,
                 seed: self.seed,
                 speed: SPEED,

@@ -8,6 +8,7 @@ pub mod backfill;
 pub mod backup;
 pub mod fixity;
 pub mod forecast;
+mod ids;
 pub mod import;
 pub mod provider_delete;
 pub mod rebuild;

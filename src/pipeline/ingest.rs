@@ -133,7 +133,7 @@ async fn walk(tools: &Tools, leased: Leased) -> Result<(), Verdict> {
             } else {
                 verdict
             };
-            settle(tools, &lease, verdict).await
+            settle(tools, &lease, row, verdict).await
         }
     }
 }
@@ -372,7 +372,14 @@ fn with_note(notes: &[String], code: &str) -> Vec<String> {
 }
 
 /// Turns a verdict into the row's next state.
-async fn settle(tools: &Tools, lease: &Lease, verdict: Verdict) -> Result<(), Verdict> {
+///
+/// `seen` is the row as it was claimed: a verdict that waits for news waits no more when they came meanwhile.
+async fn settle(
+    tools: &Tools,
+    lease: &Lease,
+    seen: &RecordingRow,
+    verdict: Verdict,
+) -> Result<(), Verdict> {
     if verdict == Verdict::LeaseLost {
         return Err(Verdict::LeaseLost);
     }
@@ -382,6 +389,21 @@ async fn settle(tools: &Tools, lease: &Lease, verdict: Verdict) -> Result<(), Ve
     let now = tools.clock.now();
     let deadline = row.deadline_at;
     let over = row.clocks.is_over(row.link_renewable, now);
+    let has_news = row.handle != seen.handle || row.link != seen.link;
+    let verdict = match verdict {
+        Verdict::Later {
+            reason:
+                reason @ (reason::RECORDING_NOT_ANNOUNCED
+                | reason::LINK_EXPIRED
+                | reason::LINK_NOT_READY
+                | reason::NOT_READY),
+            ..
+        } if has_news => Verdict::later_after(reason, Duration::ZERO),
+        Verdict::NotReady { .. } if has_news => Verdict::NotReady {
+            wait: Duration::ZERO,
+        },
+        verdict => verdict,
+    };
     let settle = match verdict {
         Verdict::LeaseLost => return Err(Verdict::LeaseLost),
         // The vendor's time is over and the vendor does not give it: nothing will change any more.

@@ -45,6 +45,7 @@ mod oidc;
 mod oidc_bad;
 mod oidc_provider;
 mod outage;
+mod pbx;
 mod promises;
 mod provider_delete;
 mod providers;

@@ -13,7 +13,6 @@ pub mod settings;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -31,7 +30,7 @@ use crate::providers::contract::{
 use crate::providers::settings::{CommonSettings, SettingsError};
 
 use decode::{Decoded, Whose};
-use message::{EventType, Fate};
+use message::{EventType, Fate, Message};
 use settings::{From, Settings};
 
 const TOPICS: [Topic; 1] = [Topic {
@@ -113,6 +112,14 @@ impl Pbx {
             body,
             now,
         )
+    }
+
+    /// What the watched folder says of a file without a word about it (`ingress/folder.rs`): its call's id is the
+    /// file's name, and gives way to the one that a message names later.
+    fn is_only_a_file(&self, message: &Message) -> bool {
+        self.settings.from == From::Folder
+            && message.provider == settings::FOLDER
+            && message.account == self.common.name
     }
 
     /// An object's address, where the configuration says how the store is read.
@@ -236,7 +243,9 @@ impl Provider for Pbx {
                 }
                 Whose::Ours => {
                     let searchable = &self.settings.searchable_attributes;
-                    reading.calls.push(facts::call(&message, true, searchable));
+                    let mut call = facts::call(&message, true, searchable);
+                    call.made_up = self.is_only_a_file(&message);
+                    reading.calls.push(call);
                     reading.recordings.extend(facts::recordings(&message, true));
                 }
             }
@@ -314,18 +323,9 @@ impl Provider for Pbx {
     }
 
     fn waiting_plan(&self) -> WaitingPlan {
-        let settle = self.settings.settle_time.max(Duration::from_millis(100));
-        let minutes = |n: u64| Duration::from_secs(60 * n);
         WaitingPlan {
-            waits: vec![
-                settle,
-                settle * 2,
-                minutes(1),
-                minutes(5),
-                minutes(15),
-                minutes(60),
-            ],
-            ready_deadline: minutes(24 * 60),
+            waits: self.settings.retry_plan.clone(),
+            ready_deadline: self.settings.ready_deadline,
         }
     }
 
