@@ -31,6 +31,7 @@ mod objects;
 pub mod operations;
 pub mod originals;
 pub mod pace;
+pub mod pairs;
 mod places;
 pub mod provider_copies;
 pub mod readings;

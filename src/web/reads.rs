@@ -18,6 +18,7 @@ use super::metrics::Numbers;
 use super::problem::ApiError;
 use super::state::WebState;
 use crate::db::audit::AuditEvent;
+use crate::db::recordings::ObjectRow;
 use crate::db::search::{Page, Query, Target};
 use crate::db::{DbError, DbErrorKind};
 use crate::domain::digest::Sha256;
@@ -59,6 +60,18 @@ pub struct Found {
     pub bytes: u64,
     pub sha256: Sha256,
     pub mime: String,
+}
+
+impl Found {
+    fn of(object: ObjectRow) -> Self {
+        Self {
+            key: object.key,
+            version_id: object.version_id,
+            bytes: object.bytes,
+            sha256: object.sha256,
+            mime: object.mime,
+        }
+    }
 }
 
 /// The questions of one reader.
@@ -341,11 +354,11 @@ impl<'a> Reads<'a> {
     /// The object that counts for a role.
     pub async fn object(&self, recording_id: Uuid, role: Role) -> Result<Found, ApiError> {
         self.reader.needs(match role {
-            Role::Access | Role::Waveform => Right::Play,
+            Role::Access | Role::Waveform | Role::CallAccess => Right::Play,
             Role::Original | Role::Manifest | Role::Duplicate => Right::Download,
         })?;
         let action = match role {
-            Role::Access | Role::Original => "play",
+            Role::Access | Role::Original | Role::CallAccess => "play",
             Role::Waveform | Role::Manifest | Role::Duplicate => "get",
         };
         let detail = serde_json::json!({ "role": role.as_str() });
@@ -366,12 +379,23 @@ impl<'a> Reads<'a> {
         }
         let object = self.ask(db.current_object(recording_id, role)).await?;
         let object = object.ok_or_else(|| ApiError::no_access_copy(&recording.notes))?;
-        Ok(Found {
-            key: object.key,
-            version_id: object.version_id,
-            bytes: object.bytes,
-            sha256: object.sha256,
-            mime: object.mime,
+        Ok(Found::of(object))
+    }
+
+    /// The joint access copy of a call.
+    pub async fn call_access(&self, call_id: Uuid) -> Result<Found, ApiError> {
+        self.reader.needs(Right::Play)?;
+        let detail = serde_json::json!({ "role": Role::CallAccess.as_str() });
+        self.audit("play", &call_id.to_string(), detail).await?;
+        let db = &self.state.db;
+        let shown = self.ask(db.show_call(call_id)).await?;
+        let shown = self.seen(shown).await?;
+        let shown = shown.ok_or_else(|| ApiError::not_found("call"))?;
+        let object = self.ask(db.call_access(call_id)).await?;
+        let mut recordings = shown.recordings.into_iter();
+        object.map(Found::of).ok_or_else(|| {
+            let notes = recordings.next().map(|detail| detail.recording.notes);
+            ApiError::no_access_copy(&notes.unwrap_or_default())
         })
     }
 

@@ -41,6 +41,7 @@ mod folders;
 mod import;
 mod journeys;
 mod outage;
+mod pairs;
 mod promises;
 mod provider_delete;
 mod providers;

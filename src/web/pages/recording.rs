@@ -34,6 +34,8 @@ struct RecordingPage {
     row: Row,
     player: Option<Player>,
     call_id: String,
+    /// Both parties in one, where there is such a copy: offered before the recording's own.
+    joint: Option<Joint>,
     original_href: Option<String>,
     facts: Vec<Fact>,
     clocks: Vec<Fact>,
@@ -42,6 +44,11 @@ struct RecordingPage {
     history: Vec<Step>,
     notices: Vec<Notice>,
     beside: Shown,
+}
+
+struct Joint {
+    audio: String,
+    length: Option<String>,
 }
 
 struct Player {
@@ -153,7 +160,11 @@ async fn page(
     let (zone, lang) = (state.settings.time_zone, visit.lang);
     let reads = Reads::of(state, &visit.reader);
     let shown = reads.show(id).await?;
-    let ShowView { call, recordings } = &shown;
+    let ShowView {
+        call,
+        recordings,
+        call_access,
+    } = &shown;
     // A call's own page stands on its first recording, where it has one.
     let detail = recordings
         .iter()
@@ -169,6 +180,13 @@ async fn page(
         },
         player: None,
         call_id: call.call_id.to_string(),
+        joint: call_access
+            .as_ref()
+            .filter(|_| visit.reader.may(Right::Play))
+            .map(|access| Joint {
+                audio: format!("/api/v1/calls/{}/audio", call.call_id),
+                length: access.duration_ms.map(words::length),
+            }),
         original_href: None,
         facts: facts::facts(call, detail, zone, lang),
         clocks: detail.map_or(Vec::new(), |detail| {
@@ -400,6 +418,10 @@ mod tests {
                     at_s: "83".into(),
                 }),
                 call_id: "8".into(),
+                joint: Some(Joint {
+                    audio: "/joint".into(),
+                    length: Some(NASTY.into()),
+                }),
                 original_href: Some("/original".into()),
                 facts: facts::facts(&call, Some(&detail), zone, lang),
                 clocks: facts::clocks(&detail.recording, zone, lang),
