@@ -153,10 +153,11 @@ def judge_archived(callvault, line, recording):
 
 
 def check_joint(callvault, recording, shown, folder, expect):
-    """The call's own access copy, exactly where a note says that the parties were joined."""
-    joint = shown["call_access"]
-    is_paired = bool({"paired", "paired_by_beginnings"} & set(recording["notes"]))
-    expect("joint copy", is_paired or joint is None, joint is not None if is_paired else True)
+    """The call's own access copy, where a note says that the parties were joined, and none where it says that they were not."""
+    joint, notes = shown["call_access"], set(recording["notes"])
+    is_paired = bool({"paired", "paired_by_beginnings"} & notes)
+    if is_paired or {"other_party_missing", "not_paired"} & notes:
+        expect("joint copy", is_paired, joint is not None)
     if not is_paired or joint is None:
         return
     call_id = recording["call_id"]
