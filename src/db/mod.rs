@@ -32,6 +32,7 @@ mod objects;
 pub mod operations;
 pub mod originals;
 pub mod pace;
+pub mod pairs;
 mod places;
 pub mod provider_copies;
 pub mod readings;

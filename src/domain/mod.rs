@@ -15,6 +15,7 @@ pub mod media;
 pub mod moment;
 pub mod notice;
 pub mod number;
+pub mod pair;
 pub mod password;
 pub mod pieces;
 pub mod proof;

@@ -19,6 +19,7 @@ use crate::domain::digest::Fingerprint;
 use crate::domain::keys::{ObjectKey, manifest_number};
 use crate::domain::manifest::Manifest;
 use crate::domain::proof::ArchiveProof;
+use crate::domain::recording::Role;
 
 /// A manifest describes a handful of objects; anything larger is not one of ours.
 const LARGEST_MANIFEST: u64 = 16 * 1024 * 1024;
@@ -171,7 +172,7 @@ impl Walk<'_> {
     async fn folder(
         &mut self,
         folder: &str,
-        held: BTreeMap<String, u64>,
+        mut held: BTreeMap<String, u64>,
     ) -> Result<(), RebuildError> {
         let (db, now) = (self.db, self.now);
         let mut is_known = false;
@@ -207,6 +208,7 @@ impl Walk<'_> {
             self.united.insert((manifest.written_at, folder.to_owned()));
             return Ok(());
         }
+        self.with_joint(&manifest, &mut held).await?;
         let written = match self.mode {
             Mode::Empty => db
                 .insert_manifest(&manifest, &stored, &held, now)
@@ -227,6 +229,9 @@ impl Walk<'_> {
             tracing::warn!(folder, "its manifests went away during the walk");
             return Ok(());
         };
+        let mut held = held.clone();
+        self.with_joint(&manifest, &mut held).await?;
+        let held = &held;
         // To the end of the chain; a ring, which nobody writes, ends where it began.
         for _ in 0..self.into.len() {
             let next = manifest.united_into.and_then(|id| self.into.get(&id));
@@ -240,6 +245,24 @@ impl Walk<'_> {
             .adopt_united(&manifest, &stored, held, self.now)
             .await;
         self.note(&manifest, held, written)
+    }
+
+    /// The call's joint copy is named by a recording's manifest and lies in the call's folder: looked for there.
+    async fn with_joint(
+        &self,
+        manifest: &Manifest,
+        held: &mut BTreeMap<String, u64>,
+    ) -> Result<(), RebuildError> {
+        let joint = manifest
+            .objects
+            .iter()
+            .filter(|o| o.role == Role::CallAccess);
+        for object in joint {
+            if let Some(info) = self.archive.head(&object.key).await? {
+                held.insert(object.key.to_string(), info.bytes);
+            }
+        }
+        Ok(())
     }
 
     /// The sound manifests of a folder, and what the newest of them says.

@@ -68,14 +68,30 @@ pub(super) async fn needed(
     what: Asked,
     told: Option<&str>,
 ) -> Result<Option<String>, ApiError> {
+    // Only looked for where it decides.
+    let call_id = if told.is_none() && asks(reads, what) {
+        let call = reads.state.db.call_of_recording(recording_id);
+        reads.ask(call).await?
+    } else {
+        None
+    };
+    needed_of_call(reads, call_id, what, told).await
+}
+
+/// The same for what belongs to a whole call; `None` is a call that is not there.
+pub(super) async fn needed_of_call(
+    reads: &Reads<'_>,
+    call_id: Option<Uuid>,
+    what: Asked,
+    told: Option<&str>,
+) -> Result<Option<String>, ApiError> {
     if let Some(told) = told {
         return Ok(Some(told.to_owned()));
     }
     if !asks(reads, what) {
         return Ok(None);
     }
-    let call = reads.state.db.call_of_recording(recording_id);
-    let kept = match reads.ask(call).await? {
+    let kept = match call_id {
         Some(call_id) => kept(reads, call_id).await?,
         None => None,
     };

@@ -99,6 +99,7 @@ fn api_routes() -> Table {
         )
         .route("/api/v1/markers/{id}", delete(api::markers::remove))
         .route("/api/v1/calls/{id}", get(api::calls::show))
+        .route("/api/v1/calls/{id}/audio", get(api::audio::play_call))
         .route("/api/v1/calls/by/{source}/{id}", get(api::calls::find))
         .route(
             "/api/v1/calls/{id}/notes",

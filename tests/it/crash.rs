@@ -18,14 +18,15 @@ use crate::support::house::{program, spool_files, stored_keys};
 /// Points that this journey cannot reach: multipart needs a bucket and a large file, the journal a
 /// database that is away (`tests/it/spool.rs` kills its writer), brokers a broker (`tests/it/crash_ways.rs`), the sweep and
 /// deleting at the vendor need one that can be listed or deletes (`tests/it/sweep.rs`, `tests/it/provider_delete.rs`),
-/// several files a playlist (below).
-const ELSEWHERE: [&str; 6] = [
+/// several files a playlist, two parties a vendor that records each by itself (below).
+const ELSEWHERE: [&str; 7] = [
     "broker.",
     "mpu_orig.",
     "journal.",
     "sweep.",
     "provider_delete.",
     "store.between_files",
+    "pair.",
 ];
 
 /// Every other `fail_point!` in the sources, so that a new one is tested by existing.
@@ -117,6 +118,15 @@ async fn dying_between_a_playlists_files_leaves_it_whole() {
         // The second call's recording is a playlist in the media store.
         dies_once(point, VendorKind::Trtc, 2).await;
         println!("{point}: died, came back, one result of several files");
+    }
+}
+
+/// Between two parties' recordings and their joint copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn dying_over_a_joint_copy_leaves_one() {
+    for point in ["pair.before_decode", "pair.after_put"] {
+        dies_once(point, VendorKind::Yunxin, 2).await;
+        println!("{point}: died, came back, one joint copy");
     }
 }
 
@@ -213,6 +223,13 @@ async fn wait_until_whole(
                 .iter()
                 .filter(|other| other.provider_call_id == line.provider_call_id)
                 .count();
+            // Every simulated call with single recordings has two parties.
+            if point.starts_with("pair.") {
+                let call = found.first().map(|view| view.call_id).unwrap_or_default();
+                if house.db.call_access(call).await.unwrap().is_none() {
+                    open.push(format!("no joint copy of {call}"));
+                }
+            }
             let whole = found.len() == of_call
                 && matches!(mine.as_slice(), [one]
                     if one.state == "archived" && one.access.is_some());

@@ -46,6 +46,7 @@ mod oidc_bad;
 mod oidc_provider;
 mod outage;
 mod pbx;
+mod pairs;
 mod promises;
 mod provider_delete;
 mod providers;

@@ -69,6 +69,12 @@ const MATRIX: &[(&str, &str, &str, May)] = &[
     ("GET", "/api/v1/calls/{id}", "/api/v1/calls/{call}", All),
     (
         "GET",
+        "/api/v1/calls/{id}/audio",
+        "/api/v1/calls/{call}/audio",
+        In(HEARS),
+    ),
+    (
+        "GET",
         "/api/v1/calls/by/{source}/{id}",
         "/api/v1/calls/by/desk/c1",
         All,
@@ -257,7 +263,7 @@ async fn desk() -> Desk {
         .learn(call("c1", "+8613900000001", "Agent7"), Some("r1"))
         .await;
     let id = house
-        .archive_next(b"RIFF original", Some(b"0123456789abcdef"))
+        .archive_joined(b"RIFF original", Some(b"0123456789abcdef"), true)
         .await;
     let list = house
         .db
@@ -462,6 +468,10 @@ async fn what_is_out_of_scope_is_not_there() {
             (
                 format!("/api/v1/calls/{}", desk.call),
                 format!("/api/v1/calls/{nobody}"),
+            ),
+            (
+                format!("/api/v1/calls/{}/audio", desk.call),
+                format!("/api/v1/calls/{nobody}/audio"),
             ),
             (
                 "/api/v1/calls/by/desk/c1".into(),

@@ -196,6 +196,7 @@ fn recording(message: &Message, told: &Recording, call_aliases: &[String]) -> An
         provider_recording_id: Some(told.id.clone()).filter(|id| !id.is_empty()),
         aliases,
         part: part(told),
+        began_at: told.started_at,
         handle: json!({ "said": [said] }),
         version: told.sha256.clone(),
         clocks: Clocks {

@@ -65,6 +65,61 @@ pub async fn play(
     send(&state, &method, &headers, &found, recording_id).await
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/calls/{id}/audio",
+    tag = "calls",
+    summary = "Both parties of a call in one stereo file",
+    description = "Where the vendor gives each party a recording of its own: caller left, callee right where that is known, each where \
+                   its start stamp puts it. Ranges and validators as for a recording's sound.",
+    params(
+        ("id" = uuid::Uuid, Path, description = "call_id"),
+        ("Range" = Option<String>, Header, description = "`bytes=first-last`, `bytes=first-` or `bytes=-length`"),
+        ("If-None-Match" = Option<String>, Header),
+        ("If-Range" = Option<String>, Header),
+        ("x-callvault-reason" = Option<String>, Header, description = "As for a recording's sound"),
+        ("reason" = Option<String>, Query, description = "The same as a parameter; not both"),
+    ),
+    responses(
+        (status = 200, description = "The whole", content_type = "audio/mpeg", body = Vec<u8>),
+        (status = 206, description = "The range", content_type = "audio/mpeg", body = Vec<u8>),
+        (status = 400, description = "bad_request", body = super::openapi::Problem, content_type = "application/problem+json"),
+        (status = 304, description = "If-None-Match names these bytes"),
+        (status = 403, description = "token_required", body = super::openapi::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "not_found, no_access_copy", body = super::openapi::Problem, content_type = "application/problem+json"),
+        (status = 428, description = "reason_required", body = super::openapi::Problem, content_type = "application/problem+json"),
+        (status = 416, description = "bad_range", body = super::openapi::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "unavailable", body = super::openapi::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn play_call(
+    State(state): State<WebState>,
+    Extension(reader): Extension<Reader>,
+    path: id::Given,
+    RawQuery(raw): RawQuery,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let call_id = id::call(path)?;
+    let reason = reasons::of_request(&headers, only_reason(raw.as_deref())?.as_deref())?;
+    let found = Reads::of(&state, &reader)
+        .call_access(call_id, reason.as_deref())
+        .await?;
+    send(&state, &method, &headers, &found, call_id).await
+}
+
+/// The reason where the address says one; a joint copy has no other role.
+fn only_reason(raw: Option<&str>) -> Result<Option<String>, ApiError> {
+    let mut reason = None;
+    for (name, value) in query::pairs(raw.unwrap_or_default())? {
+        if name != "reason" {
+            return Err(ApiError::bad_request(format!("{name}: no such parameter here")));
+        }
+        reason = Some(value);
+    }
+    Ok(reason)
+}
+
 /// The role, and the reason where the address says one.
 fn asked(raw: Option<&str>) -> Result<(Role, Option<String>), ApiError> {
     let (mut role, mut reason) = (Role::Access, None);
@@ -94,7 +149,7 @@ pub(super) async fn send(
     method: &Method,
     headers: &HeaderMap,
     found: &Found,
-    recording_id: uuid::Uuid,
+    id: uuid::Uuid,
 ) -> Result<Response, ApiError> {
     let etag = format!("\"{}\"", found.sha256);
     let answer = range::choose(method, headers, &etag, found.bytes);
@@ -149,7 +204,7 @@ pub(super) async fn send(
     let ext = extension(found.key.as_str());
     set(
         CONTENT_DISPOSITION,
-        &format!("inline; filename=\"{recording_id}.{ext}\""),
+        &format!("inline; filename=\"{id}.{ext}\""),
     );
     if let Some(part) = part {
         let (start, end, total) = (part.start, part.end_inclusive, found.bytes);

@@ -55,6 +55,7 @@ pub struct Waveform {
         super::audio::play,
         super::waveform::show,
         super::calls::show,
+        super::audio::play_call,
         super::calls::find,
         super::heard::tell,
         super::retry::queue,

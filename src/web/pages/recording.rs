@@ -37,6 +37,8 @@ struct RecordingPage {
     call_id: String,
     /// Nothing is heard or taken before somebody says why.
     asks_reason: bool,
+    /// Both parties in one, where there is such a copy: offered before the recording's own.
+    joint: Option<Joint>,
     original_href: Option<String>,
     facts: Vec<Fact>,
     clocks: Vec<Fact>,
@@ -45,6 +47,11 @@ struct RecordingPage {
     history: Vec<Step>,
     notices: Vec<Notice>,
     beside: Shown,
+}
+
+struct Joint {
+    audio: String,
+    length: Option<String>,
 }
 
 struct Player {
@@ -156,7 +163,11 @@ async fn page(
     let (zone, lang) = (state.settings.time_zone, visit.lang);
     let reads = Reads::of(state, &visit.reader);
     let shown = reads.show(id).await?;
-    let ShowView { call, recordings } = &shown;
+    let ShowView {
+        call,
+        recordings,
+        call_access,
+    } = &shown;
     // A call's own page stands on its first recording, where it has one.
     let detail = recordings
         .iter()
@@ -173,6 +184,13 @@ async fn page(
         player: None,
         call_id: call.call_id.to_string(),
         asks_reason: false,
+        joint: call_access
+            .as_ref()
+            .filter(|_| visit.reader.may(Right::Play))
+            .map(|access| Joint {
+                audio: format!("/api/v1/calls/{}/audio", call.call_id),
+                length: access.duration_ms.map(words::length),
+            }),
         original_href: None,
         facts: facts::facts(call, detail, zone, lang),
         clocks: detail.map_or(Vec::new(), |detail| {
@@ -225,9 +243,11 @@ async fn page(
         page.asks_reason |= recording.original.is_some();
         may_take = false;
     }
-    if page.row.audio.is_some() && reads.must_ask(call.call_id, Asked::Play).await? {
+    let is_heard = page.row.audio.is_some() || page.joint.is_some();
+    if is_heard && reads.must_ask(call.call_id, Asked::Play).await? {
         page.asks_reason = true;
         page.row.audio = None;
+        page.joint = None;
     }
     page.original_href = recording_id
         .filter(|_| may_take && recording.original.is_some())
@@ -413,6 +433,10 @@ mod tests {
                 }),
                 asks_reason: false,
                 call_id: "8".into(),
+                joint: Some(Joint {
+                    audio: "/joint".into(),
+                    length: Some(NASTY.into()),
+                }),
                 original_href: Some("/original".into()),
                 facts: facts::facts(&call, Some(&detail), zone, lang),
                 clocks: facts::clocks(&detail.recording, zone, lang),

@@ -199,6 +199,7 @@ texts! {
     marker_add: "Mark this second", "标记此刻";
     marker_at: "At second", "第几秒";
     no_markers: "None yet. M marks the second that plays.", "还没有。按 M 标记正在播放的这一秒。";
+    joint: "Both sides of the call, left and right", "通话双方（左右声道）";
     notes: "Notes", "备注";
     note_text: "Note on this call", "关于此通话的备注";
     note_add: "Add the note", "添加备注";

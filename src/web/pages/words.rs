@@ -120,6 +120,20 @@ fn words(code: &str, lang: Lang) -> Option<&'static str> {
             "another recording goes by its name, with other bytes",
             "另有同名录音，但内容不同",
         ),
+        note::PAIRED => (
+            "joined with the other side; the offset is as exact as the provider's time stamps",
+            "已与另一方合并；对齐精度取决于厂商的时间戳",
+        ),
+        note::PAIRED_BY_BEGINNINGS => (
+            "joined with the other side from both beginnings, for want of time stamps",
+            "已与另一方合并；因无时间戳，按各自开头对齐",
+        ),
+        note::OTHER_PARTY_MISSING => ("the other side's recording is missing", "缺少另一方的录音"),
+        note::NOT_PAIRED => (
+            "not joined: more than two sides, or time stamps that cannot be",
+            "未合并：多于两方，或时间戳不合理",
+        ),
+        note::PAIRING_GAVE_UP => ("joining both sides was given up", "已放弃合并双方录音"),
         note::ENCRYPTED => ("encrypted, and the key is not known", "已加密，且不知密钥"),
         "html_instead_of_audio" | "xml_instead_of_audio" | "json_instead_of_audio" => {
             ("a page came instead of a recording", "收到的是网页而非录音")
@@ -267,6 +281,7 @@ pub fn role(role: Role, lang: Lang) -> &'static str {
         Role::Access => lang.pick("access copy", "收听副本"),
         Role::Waveform => lang.pick("waveform", "波形"),
         Role::Manifest => lang.pick("manifest", "清单"),
+        Role::CallAccess => lang.pick("joint copy of the call", "整通话的合并副本"),
         Role::Duplicate => lang.pick("duplicate", "重复文件"),
     }
 }
