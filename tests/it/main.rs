@@ -3,6 +3,7 @@
 mod account_command;
 mod accounts;
 mod admin;
+mod admin_api;
 mod alarms;
 mod aliyun_queue;
 mod archive;
@@ -40,6 +41,7 @@ mod fixity;
 mod folders;
 mod import;
 mod journeys;
+mod matrix;
 mod outage;
 mod promises;
 mod provider_delete;
