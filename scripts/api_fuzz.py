@@ -85,7 +85,9 @@ def settings(base, token, path):
         "/api/v1/calls/{id}": calls,
         "/api/v1/markers/{id}": markers,
     }
-    lines = []
+    # A cursor that this server gave; any other is refused, as it should be.
+    cursor = get(base, "/api/v1/recordings?limit=1", token)["next"]
+    lines = ["[[operations]]", "include-path-regex = \"^/api/v1/recordings([.](csv|ndjson))?$\"", f"parameters = {{ \"query.after\" = [{json.dumps(cursor)}] }}", ""]
     for prefix, values in ids.items():
         pattern = "^" + re.escape(prefix)
         lines += ["[[operations]]", f"include-path-regex = {json.dumps(pattern)}", f"parameters = {{ \"path.id\" = {json.dumps(values)} }}", ""]

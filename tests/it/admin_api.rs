@@ -67,7 +67,7 @@ async fn accounts_are_made_changed_and_kept_from_locking_everybody_out() {
         (json!({ "name": "-x", "role": "listener" }), 400, "bad_name"),
         (
             json!({ "name": "x", "role": "auditor", "scope": { "sources": ["desk"] } }),
-            400,
+            409,
             "whole_house",
         ),
         (

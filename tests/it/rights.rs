@@ -77,7 +77,7 @@ async fn asked(desk: &Desk, method: &str, target: &str, cookie: Option<&str>) ->
         headers.push(("cookie", cookie));
         // Every field that any form has, so that each handler comes to ask for its right.
         body = format!(
-            "word={}&name=nobody&role=boss&days=0&test=none&old=x&new=x&again=y&language=en\
+            "word={}&name=nobody&role=boss&days=0&test=none&run=none&old=x&new=x&again=y&language=en\
              &session=00000000-0000-0000-0000-000000000000",
             word_of(cookie)
         );

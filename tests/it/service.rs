@@ -170,7 +170,13 @@ async fn a_run_that_was_asked_for_is_run_once_without_its_cron_line() {
     })
     .await;
     let now = SystemClock.now();
-    assert!(house.db.ask_for_run("rare", "account:ann", now).await.unwrap());
+    assert!(
+        house
+            .db
+            .ask_for_run("rare", "account:ann", now)
+            .await
+            .unwrap()
+    );
     let told = until(async || {
         let runs = house.db.last_runs("rare", 5).await.unwrap();
         runs.into_iter().find(|run| run.finished_at.is_some())

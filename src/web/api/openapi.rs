@@ -11,6 +11,7 @@ use utoipa::{Modify, OpenApi, PartialSchema, ToSchema};
 use super::query;
 use crate::domain::clock::Timestamp;
 use crate::domain::digest::Sha256;
+use crate::domain::rights::Entry;
 use crate::web::problem::ApiError;
 
 /// RFC 9457. `type` is stable, `detail` is for people.
@@ -208,3 +209,20 @@ impl PartialSchema for Sha256 {
 }
 
 impl ToSchema for Sha256 {}
+
+/// What `access::govern::sensible` takes.
+impl PartialSchema for Entry {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .min_length(Some(1))
+            .max_length(Some(200))
+            .pattern(Some(r"^[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"))
+            .description(Some(
+                "begins with no white space and holds no control characters",
+            ))
+            .into()
+    }
+}
+
+impl ToSchema for Entry {}

@@ -175,7 +175,8 @@ impl ListQuery {
             "tag" => self.tag = Some(value),
             "limit" => {
                 // 0 asks for all: a page holds so many, `next` leads on.
-                let limit: Option<u64> = value.parse().ok();
+                let is_number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+                let limit = is_number.then(|| value.parse().unwrap_or(MOST));
                 let limit = limit.map(|limit| if limit == 0 { MOST } else { limit.min(MOST) });
                 self.limit = Some(limit.ok_or_else(|| wrong("is not a whole number"))?);
             }

@@ -92,7 +92,7 @@ pub async fn show(
     let page = async {
         let trail = Trail::of(&state, &reader)?;
         let raw = raw.unwrap_or_default();
-        let wanted = Wanted::parse(&raw, &state)?;
+        let wanted = Wanted::typed(&raw, &state)?;
         let found = trail.page(&wanted).await?;
         Ok(page(&state, &reader, &headers, &raw, found, None))
     };

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::json;
 
-use super::{bad_name, name_taken, sensible, unless_taken};
+use super::{bad_name, name_taken, sensible, tidy, unless_taken};
 use crate::db::accounts::{Account, AccountChange, NewAccount, account_name};
 use crate::domain::clock::Timestamp;
 use crate::domain::rights::{Right, Role, Scope};
@@ -68,6 +68,7 @@ impl<'a> Accounts<'a> {
         scope: Scope,
     ) -> Result<(Account, Link), ApiError> {
         let name = account_name(name).ok_or_else(bad_name)?;
+        let scope = tidy(scope);
         sensible(role, &scope)?;
         if ask(self.state, self.state.db.find_account(&name))
             .await?
@@ -120,6 +121,10 @@ impl<'a> Accounts<'a> {
     /// Less than before ends the account's sessions. Nobody changes their own rights, and one administrator is left.
     pub async fn change(&self, name: &str, wish: Wish) -> Result<Account, ApiError> {
         let account = self.known(name).await?;
+        let wish = Wish {
+            scope: wish.scope.map(tidy),
+            ..wish
+        };
         let role = wish.role.unwrap_or(account.role);
         sensible(role, wish.scope.as_ref().unwrap_or(&account.scope))?;
         if self.reader.account == Some(account.account_id) {

@@ -22,10 +22,24 @@ use crate::web::state::WebState;
 const MOST_ENTRIES: usize = 1000;
 const MOST_CHARACTERS: usize = 200;
 
+/// White space behind an entry is nobody's; a blank entry stays, and is refused: left out it would widen the scope.
+fn tidy(scope: Scope) -> Scope {
+    let tidy = |list: Vec<String>| {
+        list.into_iter()
+            .map(|entry| entry.trim_end().to_owned())
+            .collect()
+    };
+    Scope {
+        sources: tidy(scope.sources),
+        numbers: tidy(scope.numbers),
+        parties: tidy(scope.parties),
+    }
+}
+
 /// What role and scope somebody may be given together.
 pub fn sensible(role: Role, scope: &Scope) -> Result<(), ApiError> {
     if !scope.is_all() && matches!(role, Role::Auditor | Role::Administrator) {
-        return Err(ApiError::refused(
+        return Err(ApiError::conflict(
             "whole_house",
             "auditors and administrators have no scope: these roles are for the whole house",
         ));
@@ -36,7 +50,8 @@ pub fn sensible(role: Role, scope: &Scope) -> Result<(), ApiError> {
         ("parties", &scope.parties),
     ] {
         let sound = |entry: &String| {
-            !entry.trim().is_empty()
+            !entry.is_empty()
+                && !entry.starts_with(char::is_whitespace)
                 && entry.chars().count() <= MOST_CHARACTERS
                 && !entry.chars().any(char::is_control)
         };
@@ -44,7 +59,7 @@ pub fn sensible(role: Role, scope: &Scope) -> Result<(), ApiError> {
             return Err(ApiError::refused(
                 "bad_scope",
                 format!(
-                    "scope.{name}: at most {MOST_ENTRIES} entries of 1 to {MOST_CHARACTERS} characters, without control characters"
+                    "scope.{name}: at most {MOST_ENTRIES} entries of 1 to {MOST_CHARACTERS} characters, that begin with no space and hold no control characters"
                 ),
             ));
         }

@@ -1,6 +1,6 @@
 //! Tokens of scripts. A token is told once, when it is made.
 
-use super::{bad_name, name_taken, sensible, unless_taken};
+use super::{bad_name, name_taken, sensible, tidy, unless_taken};
 use crate::db::accounts::account_name;
 use crate::db::tokens::{NewToken, Token, token_name};
 use crate::domain::rights::{Right, Role, Scope};
@@ -53,6 +53,7 @@ impl<'a> Tokens<'a> {
                 "api_token is the name of [server] api_token in the trail; choose another one",
             )
         })?;
+        let scope = tidy(scope);
         sensible(role, &scope)?;
         if !(1..=MOST_DAYS).contains(&days) {
             return Err(ApiError::refused(

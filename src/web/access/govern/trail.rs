@@ -28,13 +28,20 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Reads a query string. An empty value, as forms send it, does not narrow; the cursor is the number of a row.
+    /// As `parse`, for forms, which send empty fields as well: these do not narrow.
+    pub fn typed(raw: &str, state: &WebState) -> Result<Self, ApiError> {
+        let fields = query::pairs(raw)?;
+        let filled = fields.iter().filter(|(_, value)| !value.is_empty());
+        let filled = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(filled)
+            .finish();
+        Self::parse(&filled, state)
+    }
+
+    /// Reads a query string. The cursor is the number of a row.
     pub fn parse(raw: &str, state: &WebState) -> Result<Self, ApiError> {
         let (mut query, mut limit) = (TrailQuery::default(), USUAL);
         for (name, value) in query::pairs(raw)? {
-            if value.is_empty() {
-                continue;
-            }
             let wrong = |what: &str| ApiError::bad_request(format!("{name}={value}: {what}"));
             let time = || {
                 moment::parse(&value.replace(' ', "+"), state.settings.time_zone).ok_or_else(|| {

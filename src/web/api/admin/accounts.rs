@@ -85,8 +85,8 @@ pub async fn list(
     request_body = AddAccount,
     responses(
         (status = 201, description = "It is there", body = AddedAccount),
-        (status = 400, description = "bad_request, bad_name, bad_scope, whole_house", body = openapi::Problem, content_type = "application/problem+json"),
-        (status = 409, description = "name_taken", body = openapi::Problem, content_type = "application/problem+json"),
+        (status = 400, description = "bad_request, bad_name, bad_scope", body = openapi::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "name_taken, whole_house", body = openapi::Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn add(
@@ -134,9 +134,9 @@ pub async fn show(
     request_body = ChangeAccount,
     responses(
         (status = 200, description = "The account as it is now", body = Account),
-        (status = 400, description = "bad_request, bad_scope, whole_house", body = openapi::Problem, content_type = "application/problem+json"),
+        (status = 400, description = "bad_request, bad_scope", body = openapi::Problem, content_type = "application/problem+json"),
         (status = 404, description = "not_found", body = openapi::Problem, content_type = "application/problem+json"),
-        (status = 409, description = "not_yourself, last_administrator", body = openapi::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "not_yourself, last_administrator, whole_house", body = openapi::Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn change(

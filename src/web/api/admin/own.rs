@@ -26,9 +26,18 @@ pub struct Sessions {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeOwn {
-    /// `en`, `zh-CN`, or null: what the browser asks for.
-    #[schema(required = true, pattern = "^(en|zh-CN)$")]
-    pub language: Option<String>,
+    /// Null: what the browser asks for. It must be there.
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[schema(required = true)]
+    pub language: Option<Language>,
+}
+
+#[derive(Clone, Copy, Deserialize, utoipa::ToSchema)]
+pub enum Language {
+    #[serde(rename = "en")]
+    En,
+    #[serde(rename = "zh-CN")]
+    Zh,
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -74,7 +83,11 @@ pub async fn change(
 ) -> Result<Json<OwnView>, ApiError> {
     let change: ChangeOwn = form::json(&headers, body).await?;
     let own = Own::of(&state, &reader);
-    own.change_language(change.language).await?;
+    let language = change.language.map(|language| match language {
+        Language::En => "en".to_owned(),
+        Language::Zh => "zh-CN".to_owned(),
+    });
+    own.change_language(language).await?;
     Ok(Json(own.show().await?))
 }
 

@@ -74,8 +74,8 @@ pub async fn list(
     request_body = AddToken,
     responses(
         (status = 201, description = "It is good from now on", body = AddedToken),
-        (status = 400, description = "bad_request, bad_name, reserved_name, bad_scope, whole_house, bad_days", body = openapi::Problem, content_type = "application/problem+json"),
-        (status = 409, description = "name_taken", body = openapi::Problem, content_type = "application/problem+json"),
+        (status = 400, description = "bad_request, bad_name, reserved_name, bad_scope, bad_days", body = openapi::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "name_taken, whole_house", body = openapi::Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn add(

@@ -38,7 +38,7 @@ pub struct TrailPage {
         ("from" = Option<query::Moment>, Query, description = "Inclusive; a date is a day of `[server] time_zone`"),
         ("to" = Option<query::Moment>, Query, description = "Exclusive; like `from`"),
         ("limit" = Option<u64>, Query, description = "1 to 1000, else 100", minimum = 1, maximum = 1000),
-        ("after" = Option<String>, Query, description = "`next` of an earlier answer"),
+        ("after" = Option<i64>, Query, description = "`next` of an earlier answer", minimum = 1),
     ),
     responses(
         (status = 200, description = "One page", body = TrailPage),
