@@ -12,7 +12,9 @@ pub fn next_after(line: &str, now: Timestamp) -> Option<Timestamp> {
         .build()
         .parse(line)
         .ok()?;
-    let next = cron.find_next_occurrence(&now.utc(), false).ok()?;
+    // The parser carries parts of a second along.
+    let whole = Timestamp::from_ms(now.ms() - now.ms().rem_euclid(1000));
+    let next = cron.find_next_occurrence(&whole.utc(), false).ok()?;
     Some(Timestamp::from_ms(next.timestamp_millis()))
 }
 
