@@ -269,6 +269,7 @@ class Walk:
                 network.on("Network.responseReceived", lambda e: audio.add(e["requestId"]) if e["response"]["mimeType"].startswith("audio/") else None)
                 network.on("Network.loadingFinished", lambda e: bytes_of.update({e["requestId"]: e["encodedDataLength"]}))
                 page.goto(self.base + path)
+                until(page, "performance.getEntriesByName('first-contentful-paint').length > 0")
                 page.wait_for_timeout(300)
                 paints.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
                 weight = sum(n for request, n in bytes_of.items() if request not in audio)
@@ -334,6 +335,7 @@ def main():
     parser.add_argument("--bin", default=os.environ.get("CALLVAULT_BIN", "target/debug/callvault"))
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     parser.add_argument("--screens", type=Path, help="a folder for pictures of the pages")
+    parser.add_argument("--only-measure", action="store_true", help="no walk: the table alone")
     options = parser.parse_args()
     if options.screens:
         options.screens.mkdir(parents=True, exist_ok=True)
@@ -362,12 +364,13 @@ def main():
                     args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
                 )
                 walk = Walk(base, browser, options.screens, password)
-                for lang in WORDS:
-                    walk.find_and_play(lang, item)
-                walk.list_player()
-                walk.administration(item)
+                if not options.only_measure:
+                    for lang in WORDS:
+                        walk.find_and_play(lang, item)
+                    walk.list_player()
+                    walk.administration(item)
+                    walk.others(item["recording_id"])
                 walk.measure(item)
-                walk.others(item["recording_id"])
                 browser.close()
             for line in walk.done:
                 print(f"ok: {line}")
