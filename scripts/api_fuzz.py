@@ -138,6 +138,8 @@ def main():
                     fuzzer, "--config-file", data / "schemathesis.toml", "run", f"{base}/api/v1/openapi.json",
                     "--header", f"Authorization: Bearer {tokens[role]}",
                     "--seed", str(options.seed), "--max-examples", str(examples), "--generation-deterministic",
+                    # No database holds it in a text: it is refused wherever it comes, which a schema cannot say of every text.
+                    "--generation-allow-x00", "false",
                     "--exclude-checks", ",".join(sorted(LEFT_OUT)),
                     "--phases", "examples,coverage,fuzzing" if role == "administrator" else "fuzzing",
                     "--continue-on-failure", "--no-color", "--warnings", "off", "--request-timeout", "30",
