@@ -293,7 +293,7 @@ impl Running {
 #[derive(Clone, Debug, Default)]
 pub struct StartOptions {
     /// A line on every page (the demo's warning).
-    pub banner: Option<String>,
+    pub banner: Option<(&'static str, &'static str)>,
     /// The program that holds the decoder; the running one unless a test says otherwise.
     pub decoder_program: Option<PathBuf>,
     /// Try a free port when the configured one is taken.
@@ -383,7 +383,7 @@ pub async fn start(
     let mut api_token = ApiToken::default();
     let addresses = if parts.web {
         let settings = web::settings::Settings {
-            banner: options.banner.clone(),
+            banner: options.banner,
             ..house.config.server.clone()
         };
         let listeners = Listeners::bind(&settings, options.any_port)

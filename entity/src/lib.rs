@@ -33,6 +33,7 @@ pub mod recording;
 pub mod recording_alias;
 pub mod recording_event;
 pub mod saved_search;
+pub mod schedule_job;
 pub mod schedule_run;
 pub mod search_key;
 pub mod session;

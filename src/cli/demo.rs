@@ -28,7 +28,10 @@ use super::{Failure, Global, Out, exit, find};
 /// The first line of a demo's configuration: how a folder is known to be a demo's.
 const MARK: &str =
     "# A callvault demo lives in this folder; its configuration is written anew at each run.";
-const BANNER: &str = "This is a demo: the vendors are simulated, the voices are synthesised.";
+const BANNER: (&str, &str) = (
+    "This is a demo: the vendors are simulated, the voices are synthesised.",
+    "这是演示：厂商为模拟，语音为合成。",
+);
 /// A 30-minute link dies after 4 s, a file is ready 2 s after its call.
 const SPEED: f64 = 450.0;
 /// Without any progress for this long, what is missing is reported as missing.
@@ -193,7 +196,7 @@ impl Demo {
         super::run::start_log(&config, global.verbose);
         let house = House::open(config, clock).await?;
         let options = StartOptions {
-            banner: Some(BANNER.to_owned()),
+            banner: Some(BANNER),
             any_port: true,
             ..StartOptions::default()
         };

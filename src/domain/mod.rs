@@ -4,6 +4,7 @@ pub mod ask;
 pub mod audit;
 pub mod call;
 pub mod clock;
+pub mod cron;
 pub mod deadlines;
 pub mod digest;
 pub mod fixity;

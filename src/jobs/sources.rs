@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::providers::contract::{Finding, Provider, Severity};
 use crate::providers::sources::Sources;
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct SourceView {
     pub source: String,
     pub kind: String,
@@ -19,7 +19,7 @@ pub struct SourceView {
     pub findings: Vec<Finding>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct HookView {
     pub topic: String,
     pub url: String,

@@ -359,7 +359,7 @@ pub struct ProviderError {
 }
 
 /// Something `check` or `sources` has to say about a source.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Finding {
     pub code: &'static str,
     pub severity: Severity,
@@ -370,7 +370,7 @@ pub struct Finding {
     pub remedy: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     Info,

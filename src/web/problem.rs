@@ -44,6 +44,27 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
     }
 
+    /// What was sent is understood and not allowed; `code` is one that pages have words for.
+    pub fn refused(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    /// What is there already stands against it.
+    pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    pub const SESSION_ENDED: &'static str = "session_ended";
+
+    /// Too many wrong passwords in one session: it has ended, and the account is as it was.
+    pub fn session_ended() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            Self::SESSION_ENDED,
+            "the present password was wrong five times in this session, which has ended; sign in again",
+        )
+    }
+
     pub fn bad_cursor() -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,

@@ -3,6 +3,7 @@
 mod account_command;
 mod accounts;
 mod admin;
+mod admin_api;
 mod alarms;
 mod aliyun_queue;
 mod archive;
@@ -44,6 +45,7 @@ mod journeys;
 mod oidc;
 mod oidc_bad;
 mod oidc_provider;
+mod matrix;
 mod outage;
 mod pbx;
 mod pairs;

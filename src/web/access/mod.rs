@@ -8,6 +8,7 @@ pub mod account;
 pub mod admin;
 mod cookie;
 pub mod door;
+pub mod govern;
 mod limits;
 pub mod oidc;
 mod reader;

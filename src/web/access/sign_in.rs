@@ -11,7 +11,7 @@ use axum::Form;
 use axum::extract::{Query, Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use http::header::{SET_COOKIE, USER_AGENT};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -24,6 +24,8 @@ use crate::db::accounts::{Account, account_name};
 use crate::db::audit::AuditEvent;
 use crate::domain::secret::Secret;
 use crate::domain::{password, token};
+use crate::web::pages::act::language_cookie;
+use crate::web::pages::text::Lang;
 use crate::web::problem::ApiError;
 use crate::web::reads::ask;
 use crate::web::state::WebState;
@@ -45,6 +47,8 @@ pub struct Wanted {
     pub(super) next: Option<String>,
     /// Just signed out of an account that came in through the provider.
     left: Option<String>,
+    /// The other language, as the link of this page asks for it.
+    language: Option<String>,
 }
 
 /// The page that asks for name and password.
@@ -53,8 +57,13 @@ pub async fn show(
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,
 ) -> Response {
+    let mut shell = Shell::outside(&state, &headers);
+    let chosen = wanted.language.as_deref().and_then(Lang::parse);
+    if let Some(lang) = chosen {
+        shell = Shell::speaking(&state, lang);
+    }
     let page = SignInPage {
-        shell: Shell::outside(&state, &headers),
+        shell,
         problem: None,
         name: String::new(),
         oidc: oidc::Button::of(
@@ -66,7 +75,13 @@ pub async fn show(
         next: own_address(wanted.next.as_deref()),
         link: None,
     };
-    shell::render(&state, &page)
+    let mut response = shell::render(&state, &page);
+    if let Some(language) = wanted.language.filter(|_| chosen.is_some())
+        && let Ok(cookie) = HeaderValue::from_str(&language_cookie(&state, Some(&language)))
+    {
+        response.headers_mut().insert(SET_COOKIE, cookie);
+    }
+    response
 }
 
 #[derive(Deserialize)]

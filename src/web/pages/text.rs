@@ -110,6 +110,7 @@ texts! {
     administration: "Administration", "管理";
     trail: "Audit trail", "审计记录";
     account: "Account", "账户";
+    sign_out: "Sign out", "退出";
     help: "Keys", "快捷键";
     close: "Close", "关闭";
     other_language: "中文", "English";
@@ -323,6 +324,12 @@ texts! {
     p_unavailable: "A part of the archive is away", "存档的一部分暂不可用";
     p_unavailable_more: "Nothing is lost by it. Try again in a moment; Operations shows which part it is.", "不会因此丢失任何内容。请稍后重试；“运行”页会显示是哪一部分。";
     p_forbidden: "This is not open to you", "您无权访问";
+    p_not_allowed: "Your role does not go that far. An administrator gives out roles and scopes.", "您的角色没有此权限；角色与范围由管理员授予。";
+    p_stale_form: "The form was from an earlier session. Open its page again and send it from there.", "该表单来自之前的会话。请重新打开页面后再提交。";
+    p_session_ended: "You are signed out", "您已退出";
+    p_session_ended_more: "The present password was wrong five times, so this session has ended. Your account is as it was: sign in again.", "当前密码连续五次不正确，本次会话已结束。您的账户不受影响，请重新登录。";
+    p_too_often: "Too many requests", "请求过多";
+    p_too_often_more: "Wait a moment and try again.", "请稍候再试。";
     p_other: "This did not work", "操作未成功";
 }
 

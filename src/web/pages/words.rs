@@ -26,7 +26,7 @@ impl Coded {
 }
 
 /// `None` for a code that this version does not know, such as a vendor's own.
-fn words(code: &str, lang: Lang) -> Option<&'static str> {
+pub fn words(code: &str, lang: Lang) -> Option<&'static str> {
     let (en, zh) = match code {
         reason::NOT_READY | reason::LINK_NOT_READY => {
             ("the provider is still making the file", "厂商仍在生成文件")
@@ -204,40 +204,6 @@ pub fn remedy(code: &str, lang: Lang) -> &'static str {
         ),
     };
     lang.pick(en, zh)
-}
-
-/// What an alarm means and what to do, where this language has words of its own for it.
-pub fn alarm(code: &str, lang: Lang) -> Option<(&'static str, &'static str)> {
-    if lang == Lang::En {
-        return None;
-    }
-    let own = match code {
-        "lost" => (
-            "录音确曾存在，但厂商处已不存在",
-            "运行 `callvault search --state lost` 查看；询问厂商是否另有副本",
-        ),
-        "quarantined" => (
-            "所得内容并非录音",
-            "运行 `callvault search --state quarantined` 查看；排除原因后重试",
-        ),
-        "notices_unreadable" => (
-            "通知真实有效，但此版本无法读取；已予保留",
-            "请上报；新版本可以重新读取",
-        ),
-        reason::RECORDING_NOT_ANNOUNCED => (
-            "通话已接通，却从未收到其录音的通知",
-            "请在厂商处确认已开启录音，且录音通知发往此来源",
-        ),
-        reason::SPOOL_FULL => (
-            "缓存盘已满，录音正在等待",
-            "请提高 [spool] limit，或腾出磁盘空间",
-        ),
-        _ => {
-            let what = words(code, lang)?;
-            return Some((what, remedy(code, lang)));
-        }
-    };
-    Some(own)
 }
 
 /// A state as the page says it.
