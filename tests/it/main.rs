@@ -47,6 +47,7 @@ mod providers;
 mod push_bodies;
 mod rights;
 mod service;
+mod simulation;
 mod spool;
 mod support;
 mod sweep;
