@@ -21,6 +21,7 @@ mod contract_suite;
 mod crash;
 #[cfg(feature = "failpoints")]
 mod crash_ways;
+mod database_away;
 mod db;
 mod db_desk;
 mod db_find;
@@ -40,7 +41,9 @@ mod fixity;
 mod folders;
 mod import;
 mod journeys;
+mod mutating;
 mod outage;
+mod power_cut;
 mod promises;
 mod provider_delete;
 mod providers;
@@ -62,4 +65,9 @@ mod web_access;
 mod web_api;
 mod web_discretion;
 mod web_hooks;
+mod workers;
 mod yunxin;
+
+/// Counts what each thread holds, for `mutating`.
+#[global_allocator]
+static ALLOCATOR: mutating::Counting = mutating::Counting;

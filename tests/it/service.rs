@@ -136,7 +136,7 @@ async fn a_loop_that_panics_stops_the_process_and_a_chore_that_panics_is_a_faile
     house.stop().await;
 }
 
-fn notice(key: &str) -> Notice {
+pub fn notice(key: &str) -> Notice {
     let now = SystemClock.now();
     Notice {
         notice_id: new_id(now),
