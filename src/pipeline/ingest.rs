@@ -23,7 +23,8 @@ use super::{fetch, index, inspect, pair, playlist, put, resolve, second_look, st
 pub const LEASE: Duration = Duration::from_secs(60);
 /// How long work in flight may go on after the word to stop.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
-const HEARTBEAT: Duration = Duration::from_secs(20);
+/// How often a claim is renewed.
+pub const HEARTBEAT: Duration = Duration::from_secs(20);
 /// Verdicts on the bytes before a person is asked.
 const TRIES: u32 = 5;
 /// A quarantined recording is still tried once a day until the vendor's time is over.

@@ -12,6 +12,7 @@ pub mod hooks;
 pub mod metrics;
 pub mod pages;
 pub mod patience;
+mod places;
 pub mod problem;
 pub mod range;
 pub mod reads;

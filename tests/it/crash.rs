@@ -13,6 +13,7 @@ use callvault::domain::clock::{SharedClock, SystemClock};
 use callvault::domain::view::RecordingView;
 use callvault::simulator::{Options, Profile, Vendor, VendorKind};
 
+use crate::support::free_port;
 use crate::support::house::{program, spool_files, stored_keys};
 
 /// Points that this journey cannot reach: multipart needs a bucket and a large file, the journal a
@@ -82,14 +83,6 @@ pub fn serve(dir: &std::path::Path, port: u16, dies_at: Option<&str>) -> Served 
         child: command.spawn().unwrap(),
         address: format!("http://127.0.0.1:{port}"),
     }
-}
-
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 #[tokio::test(flavor = "multi_thread")]

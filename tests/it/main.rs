@@ -23,6 +23,7 @@ mod contract_suite;
 mod crash;
 #[cfg(feature = "failpoints")]
 mod crash_ways;
+mod database_away;
 mod db;
 mod db_desk;
 mod db_find;
@@ -42,13 +43,15 @@ mod fixity;
 mod folders;
 mod import;
 mod journeys;
+mod matrix;
+mod mutating;
 mod oidc;
 mod oidc_bad;
 mod oidc_provider;
-mod matrix;
 mod outage;
-mod pbx;
 mod pairs;
+mod pbx;
+mod power_cut;
 mod promises;
 mod provider_delete;
 mod providers;
@@ -56,6 +59,7 @@ mod push_bodies;
 mod reasons;
 mod rights;
 mod service;
+mod simulation;
 mod spool;
 mod support;
 mod sweep;
@@ -70,4 +74,9 @@ mod web_access;
 mod web_api;
 mod web_discretion;
 mod web_hooks;
+mod workers;
 mod yunxin;
+
+/// Counts what each thread holds, for `mutating`.
+#[global_allocator]
+static ALLOCATOR: mutating::Counting = mutating::Counting;

@@ -192,7 +192,7 @@ async fn a_run_that_was_asked_for_is_run_once_without_its_cron_line() {
     house.stop().await;
 }
 
-fn notice(key: &str) -> Notice {
+pub fn notice(key: &str) -> Notice {
     let now = SystemClock.now();
     Notice {
         notice_id: new_id(now),
