@@ -1,14 +1,17 @@
 //! What an access copy costs, beside ffmpeg with the same rate, channels and bitrate where it is installed.
 //!
-//! `cargo bench --bench transcode`. Times are wall clock; both work on one core. ffmpeg's include starting it, which a
-//! warm decoder child does not pay for.
+//! `cargo bench --bench transcode`. Times are wall clock; all work on one core. ffmpeg's include starting it, which a
+//! warm decoder child does not pay for. `lame alone` is the floor: the same encoder with the same settings over samples that lie
+//! ready in memory, without reading, decoding, resampling, measuring or writing.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use callvault::domain::media::{AccessSettings, AccessTags, TranscodeJob};
 use callvault::media::transcode;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use mp3lame_encoder::{Bitrate, Builder, DualPcm, FlushGap, Mode, MonoPcm, Quality};
 
 /// Three minutes, the usual call.
 const SECONDS: u32 = 180;
@@ -108,6 +111,63 @@ fn input(folder: &Path, case: &Case) -> Option<PathBuf> {
     ffmpeg(&plain, encode, &path).then_some(path)
 }
 
+/// The samples of a 16-bit WAV, one plane per channel.
+fn planes(path: &Path, channels: u16) -> Vec<Vec<f32>> {
+    let bytes = std::fs::read(path).unwrap();
+    let data = bytes.windows(4).position(|name| name == b"data").unwrap() + 8;
+    let mut planes = vec![Vec::new(); usize::from(channels)];
+    for (i, sample) in bytes[data..].chunks_exact(2).enumerate() {
+        let sample = i16::from_le_bytes([sample[0], sample[1]]);
+        planes[i % usize::from(channels)].push(f32::from(sample) / 32_768.0);
+    }
+    planes
+}
+
+/// The bytes that the encoder makes with the access copy's default settings.
+fn lame_alone(planes: &[Vec<f32>], rate_hz: u32) -> usize {
+    const STEP: usize = 4096;
+    let is_mono = planes.len() == 1;
+    let mut builder = Builder::new().unwrap();
+    builder.set_num_channels(planes.len() as u8).unwrap();
+    builder.set_sample_rate(rate_hz).unwrap();
+    builder
+        .set_output_sample_rate(NonZeroU32::new(rate_hz))
+        .unwrap();
+    builder
+        .set_brate(if is_mono {
+            Bitrate::Kbps32
+        } else {
+            Bitrate::Kbps64
+        })
+        .unwrap();
+    builder.set_quality(Quality::Ok).unwrap();
+    builder
+        .set_mode(if is_mono { Mode::Mono } else { Mode::Stereo })
+        .unwrap();
+    builder.set_to_write_vbr_tag(false).unwrap();
+    let mut encoder = builder.build().unwrap();
+    let mut out = Vec::new();
+    let mut made = 0;
+    for from in (0..planes[0].len()).step_by(STEP) {
+        let to = planes[0].len().min(from + STEP);
+        out.clear();
+        out.reserve(mp3lame_encoder::max_required_buffer_size(to - from));
+        made += match planes {
+            [mono] => encoder.encode_to_vec(MonoPcm(&mono[from..to]), &mut out),
+            both => encoder.encode_to_vec(
+                DualPcm {
+                    left: &both[0][from..to],
+                    right: &both[1][from..to],
+                },
+                &mut out,
+            ),
+        }
+        .unwrap();
+    }
+    out.reserve(mp3lame_encoder::max_required_buffer_size(0));
+    made + encoder.flush_to_vec::<FlushGap>(&mut out).unwrap()
+}
+
 fn transcoding(c: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     let settings = AccessSettings::default();
@@ -143,6 +203,13 @@ fn transcoding(c: &mut Criterion) {
             "-joint_stereo",
             "0",
         ];
+        // What the encoder is given: the decoded sound at the copy's rate.
+        let samples = folder.path().join("samples.wav");
+        if ffmpeg(&input, &["-c:a", "pcm_s16le", "-ar", &rate], &samples) {
+            let planes = planes(&samples, case.channels);
+            let rate_hz = case.rate_hz.min(settings.max_sample_rate_hz);
+            group.bench_function("lame alone", |b| b.iter(|| lame_alone(&planes, rate_hz)));
+        }
         let theirs = folder.path().join("theirs.mp3");
         if ffmpeg(&input, &options, &theirs) {
             group.bench_function("ffmpeg", |b| b.iter(|| ffmpeg(&input, &options, &theirs)));

@@ -2,9 +2,13 @@
 """Holds every access copy of a folder against its original, with tools that callvault knows nothing of.
 
     scripts/access_copies.py callvault-demo
+    scripts/access_copies.py --files tests/fixtures/audio/*
 
 For every archived recording with an access copy: ffmpeg decodes both and the samples are counted (within one MP3
-frame), ffprobe's length is within 0.25 s, and headless Chromium decodes and plays the file. Needs ffmpeg and, unless
+frame), ffprobe's length is within 0.25 s, and headless Chromium decodes and plays the file. A call's joint copy is two channels, as long
+as its parties' originals where their stamps put them. 
+With `--files` the access copies are those of `callvault audio transcode`, as the pipeline would make them: each is as long as the
+decoded sound, and Chromium plays it; a file without one says why. Needs ffmpeg and, unless
 `--no-browser`, chromium. Ends with 1 and a line for each failure.
 """
 
@@ -151,6 +155,105 @@ def judge(callvault, folder, lengths, archive, recording):
     return wrong, (access_path.name, length_s)
 
 
+def judge_joint(callvault, folder, call_id):
+    """The same for the joint copy of a call's two parties; None where the call has none."""
+    shown = callvault.show(call_id)
+    if not shown["call_access"]:
+        return None
+    try:
+        objects = {(one["recording_id"], o["role"], o["sha256"]) for one in shown["recordings"] for o in one["objects"]}
+        joint = max((o for one in shown["recordings"] for o in one["objects"] if o["role"] == "call_access"), key=lambda o: o["n"])
+        path = folder / f"{call_id}.mp3"
+        callvault.get(call_id, "access", path)
+        codec, rate, channels, told_s = probe(path)
+        samples = decoded_samples(path, codec, channels)
+        ends = []
+        for placed in joint["settings"]["pair"]["left"] + joint["settings"]["pair"]["right"]:
+            if (placed["recording_id"], "original", placed["sha256"]) not in objects:
+                return [f"{call_id}: made of {placed['sha256']}, which is no original of its recordings"], None
+            original = folder / f"{placed['recording_id']}.joined"
+            callvault.get(placed["recording_id"], "original", original)
+            its_codec, its_rate, its_channels, _ = probe(original)
+            ends.append(placed["at_ms"] / 1000 + decoded_samples(original, its_codec, its_channels) / its_rate)
+            original.unlink()
+    except (RuntimeError, subprocess.CalledProcessError, KeyError, IndexError, ValueError, OSError) as error:
+        return [f"{call_id}: {error}"], None
+    length_s = max(ends)
+    wrong = []
+    if (codec, channels) != ("mp3", 2):
+        wrong.append(f"{call_id}: the joint copy is {codec} with {channels} channels")
+    if abs(samples - length_s * rate) > (1152 if rate >= 32000 else 576):
+        wrong.append(f"{call_id}: {samples} samples in the joint copy, the parties make {length_s * rate:.0f} at {rate} Hz")
+    if abs(told_s - length_s) > FFPROBE_TOLERANCE_S:
+        wrong.append(f"{call_id}: ffprobe says {told_s:.3f} s, the parties make {length_s:.3f} s")
+    return wrong, (path.name, length_s)
+
+
+# What says nothing of itself, as a source would declare it.
+RAW = {".ul": "mulaw/8000/1", ".al": "alaw/8000/1", ".g722": "g722/16000/1", ".g729": "g729/8000/1", ".gsm": "gsm/8000/1"}
+
+
+def judge_file(binary, folder, path):
+    """The access copy of a file by itself: failures, its name and length, and the reason when there is none."""
+    raw = ["--raw", RAW[path.suffix]] if path.suffix in RAW else []
+    made = folder / f"{path.name}.mp3"
+    # In the folder: no configuration of somebody else's is near.
+    run = partial(subprocess.run, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=folder)
+    done = run([binary, "--json", "audio", "transcode", str(path), str(made), *raw])
+    told = run([binary, "--json", "audio", "probe", str(path), *raw])
+    if told.returncode != 0:
+        return [f"{path.name}: {told.stderr.strip()}"], None, None
+    found = json.loads(told.stdout)
+    if done.returncode != 0:
+        reason = found["no_access_reason"] or found["not_a_recording"]
+        return ([] if reason else [f"{path.name}: no access copy and no reason: {done.stderr.strip()}"]), None, reason
+    length_s = found["original"]["duration_ms"] / 1000
+    codec, rate, channels, told_s = probe(made)
+    samples = decoded_samples(made, codec, channels)
+    wrong = []
+    if abs(samples - length_s * rate) > (1152 if rate >= 32000 else 576):
+        wrong.append(f"{path.name}: {samples} samples in the copy, the original has {length_s * rate:.0f} at {rate} Hz")
+    if abs(told_s - length_s) > FFPROBE_TOLERANCE_S:
+        wrong.append(f"{path.name}: ffprobe says {told_s:.3f} s, the original lasts {length_s:.3f} s")
+    return wrong, (made.name, length_s), None
+
+
+def the_browsers_failures(folder, files):
+    sounds = in_the_browser(folder, files)
+    wrong = []
+    for file, length_s in files:
+        sound = sounds.get(file, {"error": "not told of"})
+        if not sound.get("plays") or sound.get("error"):
+            wrong.append(f"{file}: the browser does not play it: {sound.get('error')}")
+        elif abs(sound["duration"] - length_s) > FFPROBE_TOLERANCE_S:
+            wrong.append(f"{file}: the browser says {sound['duration']:.3f} s, the original lasts {length_s:.3f} s")
+    return wrong
+
+
+def files_alone(args):
+    paths = [Path(name).resolve() for name in args.files]
+    sounds = [path for path in paths if path.is_file() and path.suffix not in {".sh", ".rs", ".py", ".md"}]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
+            verdicts = list(pool.map(partial(judge_file, str(Path(args.binary).resolve()), folder), sounds))
+        files = [file for _, file, _ in verdicts if file]
+        wrong = [line for failures, _, _ in verdicts for line in failures]
+        if not args.no_browser:
+            wrong += the_browsers_failures(folder, files)
+    for path, (_, _, reason) in zip(sounds, verdicts):
+        if reason:
+            print(f"{path.name}: none, {reason}")
+    for line in wrong:
+        print(line)
+    if wrong or not files:
+        print(f"{len(wrong)} failures in {len(files)} access copies", file=sys.stderr)
+        return 1
+    browser = "not asked" if args.no_browser else "plays all of them"
+    print(f"{len(files)} access copies are as long as what was decoded; Chromium {browser}; {len(sounds) - len(files)} files without one, with a reason")
+    return 0
+
+
 PAGE = """<!doctype html><meta charset="utf-8"><title>access copies</title><pre id="told"></pre><script>
 const files = FILES;
 const told = [];
@@ -240,10 +343,15 @@ def in_the_browser(folder, files):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="holds callvault.toml")
+    parser.add_argument("folder", nargs="?", help="holds callvault.toml")
+    parser.add_argument("--files", nargs="+", help="sound files instead of a folder")
     parser.add_argument("--binary", default=default_binary(), help="callvault (else $CALLVAULT_BIN, target/release)")
     parser.add_argument("--no-browser", action="store_true", help="leave Chromium out")
     args = parser.parse_args()
+    if args.files:
+        return files_alone(args)
+    if not args.folder:
+        parser.error("name a folder, or --files")
 
     callvault = Callvault(args.binary, args.folder)
     archived = callvault.lines("search", "--state", "archived", "--limit", "0")
@@ -261,19 +369,15 @@ def main():
         folder = Path(name)
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
             verdicts = list(pool.map(lambda one: judge(callvault, folder, lengths, Path(args.folder).resolve() / "archive", one), with_copy))
+            calls = sorted({recording["call_id"] for recording in archived})
+            joint = [verdict for verdict in pool.map(lambda one: judge_joint(callvault, folder, one), calls) if verdict]
         files = []
-        for failures, file in verdicts:
+        for failures, file in verdicts + joint:
             wrong.extend(failures)
             if file:
                 files.append(file)
         if not args.no_browser:
-            sounds = in_the_browser(folder, files)
-            for file, length_s in files:
-                sound = sounds.get(file, {"error": "not told of"})
-                if not sound.get("plays") or sound.get("error"):
-                    wrong.append(f"{file}: the browser does not play it: {sound.get('error')}")
-                elif abs(sound["duration"] - length_s) > FFPROBE_TOLERANCE_S:
-                    wrong.append(f"{file}: the browser says {sound['duration']:.3f} s, the original lasts {length_s:.3f} s")
+            wrong += the_browsers_failures(folder, files)
     for line in wrong:
         print(line)
     if wrong:
@@ -281,7 +385,7 @@ def main():
         return 1
     browser = "not asked" if args.no_browser else "plays all of them"
     print(f"{len(with_copy)} access copies are as long as their originals; Chromium {browser}; "
-          f"{len(archived) - len(with_copy)} archived without one, with a reason")
+          f"{len(archived) - len(with_copy)} archived without one, with a reason; {len(joint)} joint copies of calls")
     return 0
 
 

@@ -5,13 +5,14 @@
 
 It knows the folder's `served.ndjson`, which the simulated vendors wrote, and the command line (`search`, `show`,
 `get`); it opens neither database nor archive. For every line of the ledger: state as expected, archived exactly once,
-and the original fetched, hashed and measured here. Ends with 1 and a table when they disagree.
+and the original fetched, hashed and measured here. A call whose parties were joined has its joint copy, fetched and hashed too. Ends with 1 and a table when they disagree.
 """
 
 import argparse
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -142,12 +143,30 @@ def judge_archived(callvault, line, recording):
             expect("originals", 1, len(originals))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "original"
+            check_joint(callvault, recording, shown, Path(folder), expect)
             callvault.get(recording_id, "original", path)
             expect("bytes fetched", line["bytes"], path.stat().st_size)
             expect("sha256 fetched", line["sha256"], sha256_of(path))
     except (RuntimeError, OSError, KeyError) as error:
         wrong.append(("fetch", "the original", repr(error)))
     return wrong
+
+
+def check_joint(callvault, recording, shown, folder, expect):
+    """The call's own access copy, where a note says that the parties were joined, and none where it says that they were not."""
+    joint, notes = shown["call_access"], set(recording["notes"])
+    is_paired = bool({"paired", "paired_by_beginnings"} & notes)
+    if is_paired or {"other_party_missing", "not_paired"} & notes:
+        expect("joint copy", is_paired, joint is not None)
+    if not is_paired or joint is None:
+        return
+    call_id = recording["call_id"]
+    folder_name, name = joint["key"].rsplit("/", 1)
+    expect("joint copy's folder", f"call-{call_id}", folder_name.rsplit("/", 1)[1])
+    expect("joint copy's name", True, re.fullmatch(r"access-\d{4}\.mp3", name) is not None)
+    path = folder / "joint.mp3"
+    callvault.get(call_id, "access", path)
+    expect("joint copy's sha256 fetched", joint["sha256"], sha256_of(path))
 
 
 def check_duration(line, recording, original, wrong):

@@ -7,6 +7,10 @@ and opens the link to that second in another browser. Needs the package `playwri
   python3 -m venv /tmp/browser && /tmp/browser/bin/pip install playwright==1.65.2 axe-playwright-python==0.1.8
   /tmp/browser/bin/python scripts/desk_pages.py --bin target/release/callvault --screens docs/screens
 
+With Node.js and `npm ci --prefix scripts/oidc_provider` a person also signs in through an OpenID Connect provider, and is asked why
+before the first sound.
+
+The middle of five tries of each page's weight, first paint and first sound is printed as a table, to be read on a machine that does nothing else.
 Where axe-playwright-python is installed, every page is held to axe's rules as well: nothing serious may be found.
 """
 
@@ -20,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 from playwright.sync_api import expect, sync_playwright
@@ -33,6 +38,11 @@ except ImportError:
 WORDS = {
     "en": {"locale": "en-GB", "today": "today", "mark": "Mark this second", "play": "Play", "search": "Search", "ops": "Operations"},
     "zh": {"locale": "zh-CN", "today": "今天", "mark": "标记此刻", "play": "播放", "search": "查找", "ops": "运行"},
+}
+
+ELSEWHERE = {
+    "en": {"button": "Sign in with Acme", "why": "Why do you want to hear this call?", "no_role": "none of your groups has a role"},
+    "zh": {"button": "使用 Acme 登录", "why": "您为什么要收听此通话？", "no_role": "没有角色"},
 }
 
 
@@ -68,7 +78,7 @@ def until(page, expression, seconds=30):
 class Walk:
     def __init__(self, base, browser, screens, password):
         self.base, self.browser, self.screens, self.password = base, browser, screens, password
-        self.done, self.wrong = [], []
+        self.done, self.wrong, self.table = [], [], []
 
     def visitor(self, lang, who="ada", **more):
         context = self.browser.new_context(locale=WORDS[lang]["locale"], viewport={"width": 1280, "height": 860}, **more)
@@ -184,6 +194,109 @@ class Walk:
         page.context.close()
         self.done.append("played from the list")
 
+    def administration(self, item):
+        """Every page of those who look after the house, in both languages, on a phone and in the dark."""
+        words = {
+            "en": {"made": "New account", "job": "Run now", "test": "Test", "verify": "Verify the chain", "whole": "The chain is whole.", "change": "Change"},
+            "zh": {"made": "新建账户", "job": "立即运行", "test": "测试", "verify": "验证哈希链", "whole": "哈希链完整。", "change": "更改"},
+        }
+        pages = {
+            "accounts": "/admin/accounts", "account": "/admin/account/bo", "tokens": "/admin/tokens", "sources": "/admin/sources",
+            "schedule": "/admin/schedule", "configuration": "/admin/configuration", "trail": "/audit", "own": "/account",
+        }
+        for lang, said in words.items():
+            page = self.visitor(lang)
+            zh = "-zh" if lang == "zh" else ""
+            # Somebody new, seen with the link that is told once; then another role and a scope for them.
+            page.goto(self.base + "/admin/accounts")
+            expect(page.get_by_role("heading", name=said["made"])).to_be_visible()
+            page.locator("#name").fill(f"li-{lang}")
+            page.locator("#role").select_option("listener")
+            page.locator("form.stack button[type=submit]").click()
+            expect(page.locator("code.secret")).to_contain_text("/sign-in/link?t=")
+            page.get_by_role("link", name=f"li-{lang}").click()
+            page.locator("#role").select_option("officer")
+            page.locator("#sources").fill(item["source"])
+            page.get_by_role("button", name=said["change"], exact=True).click()
+            page.wait_for_url("**/admin/accounts")
+            expect(page.locator("tr", has_text=f"li-{lang}")).to_contain_text(item["source"])
+            page.goto(self.base + "/admin/tokens")
+            page.locator("#name").fill(f"export-{lang}")
+            page.locator("form.stack button[type=submit]").click()
+            expect(page.locator("code.secret")).to_contain_text("cvt_")
+            page.goto(self.base + "/admin/schedule")
+            page.locator("#poll").get_by_role("button", name=said["job"]).click()
+            expect(page.locator("[role=status]")).to_be_visible()
+            page.goto(self.base + "/admin/sources")
+            page.locator("section.card").first.get_by_role("button", name=said["test"]).click()
+            expect(page.locator("[role=status]")).to_be_visible(timeout=40_000)
+            page.goto(self.base + "/audit")
+            page.get_by_role("button", name=said["verify"]).click()
+            expect(page.locator("[role=status]")).to_contain_text(said["whole"])
+            for name, path in pages.items():
+                page.goto(self.base + path)
+                page.evaluate("document.activeElement.blur()")
+                assert page.locator("html").get_attribute("lang").startswith(lang), path
+                self.held(page, f"{path}, {lang}")
+                self.shot(page, f"admin-{name}{zh}")
+            page.context.close()
+            # The way in, as a stranger finds it.
+            context = self.browser.new_context(locale=WORDS[lang]["locale"], viewport={"width": 1280, "height": 860})
+            page = context.new_page()
+            page.goto(self.base + "/sign-in")
+            self.held(page, f"/sign-in, {lang}")
+            self.shot(page, f"sign-in{zh}")
+            context.close()
+        for dark in (False, True):
+            page = self.visitor("zh" if dark else "en", color_scheme="dark" if dark else "light")
+            page.set_viewport_size({"width": 390, "height": 844})
+            for name, path in pages.items():
+                page.goto(self.base + path)
+                page.evaluate("document.activeElement.blur()")
+                wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+                if wide > 0:
+                    self.wrong.append(f"{path} on a phone: {wide} px too wide")
+                self.held(page, f"{path} on a phone{', dark' if dark else ''}")
+                if (name, dark) in (("accounts", False), ("schedule", True), ("trail", True)):
+                    self.shot(page, f"admin-{name}-phone{'-zh-dark' if dark else ''}")
+            page.context.close()
+        self.done.append("administration: a link, another role, a token, a run, a test, the chain; both languages, phone, dark")
+
+    def measure(self, item):
+        """Bytes of each page without its audio, the first paint and the first sound, with nothing in the browser's cache."""
+        state = self.visitor("en").context.storage_state()
+        call = f"/recordings/{item['recording_id']}"
+        lines = []
+        for path in ("/", "/?q=today", call, "/operations", "/admin/accounts", "/admin/schedule", "/audit"):
+            paints, sounds, weight = [], [], 0
+            for _ in range(5):
+                context = self.browser.new_context(storage_state=state, viewport={"width": 1280, "height": 860})
+                page = context.new_page()
+                network = context.new_cdp_session(page)
+                network.send("Network.enable")
+                audio, bytes_of = set(), {}
+                network.on("Network.responseReceived", lambda e: audio.add(e["requestId"]) if e["response"]["mimeType"].startswith("audio/") else None)
+                network.on("Network.loadingFinished", lambda e: bytes_of.update({e["requestId"]: e["encodedDataLength"]}))
+                page.goto(self.base + path)
+                until(page, "performance.getEntriesByName('first-contentful-paint').length > 0")
+                page.wait_for_timeout(300)
+                paints.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+                weight = sum(n for request, n in bytes_of.items() if request not in audio)
+                if path == call:
+                    sounds.append(page.evaluate(
+                        "() => new Promise(done => { const from = performance.now(), audio = document.getElementById('audio');"
+                        " audio.addEventListener('playing', () => done(performance.now() - from), { once: true });"
+                        " document.getElementById('toggle').click(); })"
+                    ))
+                context.close()
+            if weight > 150_000:
+                self.wrong.append(f"{path} weighs {weight} bytes")
+            middle = lambda values: f"{sorted(values)[len(values) // 2]:.0f} ms" if values else ""
+            shown = "/recordings/ID" if path == call else path
+            lines.append(f"| `{shown}` | {weight / 1000:.0f} kB | {middle(paints)} | {middle(sounds)} |")
+        self.table = ["| page | weight without audio | first paint | first sound after the click |", "|---|---|---|---|", *lines]
+        self.done.append("weights, first paint, first sound")
+
     def others(self, two):
         page = self.visitor("en")
         page.goto(self.base + "/operations")
@@ -225,12 +338,99 @@ class Walk:
         plain.context.close()
         self.done.append("operations, keys, language switch, phone, dark, without script")
 
+    def through_provider(self, page, words, who):
+        """The provider's own two pages: who one is, and whether callvault may know."""
+        page.goto(self.base + "/sign-in")
+        page.locator("#oidc").click()
+        page.locator("input[name=login]").fill(who)
+        page.locator("input[name=password]").fill("x")
+        page.locator("button[type=submit]").click()
+        page.locator("button[type=submit]").click()
+
+    def sign_in_elsewhere(self, lang, item):
+        """In through an OpenID Connect provider, asked why before the first sound, out again; and somebody without a role."""
+        words = ELSEWHERE[lang]
+        context = self.browser.new_context(locale=WORDS[lang]["locale"], viewport={"width": 1280, "height": 860})
+        page = context.new_page()
+        page.on("pageerror", lambda error: self.wrong.append(f"script: {error}"))
+        page.on("console", lambda line: self.wrong.append(f"console: {line.text}") if "Content Security" in line.text and page.url.startswith(self.base) else None)
+        page.goto(self.base + "/sign-in")
+        expect(page.locator("#oidc")).to_have_text(words["button"])
+        self.held(page, f"sign-in, {lang}")
+        self.shot(page, "sign-in" if lang == "en" else "sign-in-zh")
+        self.through_provider(page, words, "olga")
+        page.wait_for_url(self.base + "/")
+        page.goto(self.base + f"/recordings/{item['recording_id']}")
+        expect(page.locator("audio#audio")).to_have_count(0)
+        expect(page.locator("#why h2")).to_have_text(words["why"])
+        self.held(page, f"reason, {lang}")
+        self.shot(page, "reason" if lang == "en" else "reason-zh")
+        page.locator("#why-text").fill("complaint 4711")
+        page.keyboard.press("Enter")
+        page.locator("#toggle").click()
+        until(page, "document.getElementById('audio').currentTime > 0.5")
+        context.close()
+
+        context = self.browser.new_context(locale=WORDS[lang]["locale"])
+        page = context.new_page()
+        self.through_provider(page, words, "guest")
+        expect(page.get_by_role("alert")).to_contain_text(words["no_role"])
+        expect(page.locator("code")).to_have_text("no_role")
+        self.held(page, f"refused, {lang}")
+        self.shot(page, "refused" if lang == "en" else "refused-zh")
+        context.close()
+        self.done.append(f"signed in through the provider, asked why, played; refused without a role ({lang})")
+
+
+def elsewhere(options, data, item, browser, password):
+    """The same archive with a provider and a question before each call."""
+    folder = Path(__file__).resolve().parent / "oidc_provider"
+    if not (folder / "node_modules/oidc-provider").is_dir():
+        if os.environ.get("CALLVAULT_REQUIRE_SERVERS") == "1":
+            sys.exit("no OpenID provider: run `npm ci --prefix scripts/oidc_provider`")
+        print("SKIPPED: sign-in through a provider (`npm ci --prefix scripts/oidc_provider` was not run)")
+        return None
+    base, port = f"http://127.0.0.1:{free_port()}", free_port()
+    provider = subprocess.Popen(
+        ["node", str(folder / "server.mjs"), str(port), f"{base}/sign-in/oidc/back", f"{base}/sign-in"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )
+    serve = None
+    try:
+        assert provider.stdout.readline().startswith("ready"), "the provider starts"
+        config = Path(data) / "with-provider.toml"
+        config.write_text((Path(data) / "callvault.toml").read_text() + f"""
+[access]
+ask_reason = ["play"]
+[access.oidc]
+issuer = "http://127.0.0.1:{port}"
+client_id = "callvault"
+client_secret = "secret of the tests: + % and more"
+scopes = ["openid", "profile", "email", "groups"]
+label = "Acme"
+roles = {{ listener = ["call-desk"], officer = ["legal"], administrator = ["it"] }}
+""")
+        environment = os.environ | {"CALLVAULT__SERVER__LISTEN": base.removeprefix("http://"), "CALLVAULT__SERVER__PUBLIC_URL": base}
+        command = [options.bin, "--config", str(config), "web"]
+        serve = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for("the pages with a provider", lambda: urllib.request.urlopen(base + "/healthz").status == 200)
+        walk = Walk(base, browser, options.screens, password)
+        for lang in WORDS:
+            walk.sign_in_elsewhere(lang, item)
+        return walk
+    finally:
+        for process in (serve, provider):
+            if process:
+                process.terminate()
+                process.wait(timeout=30)
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", default=os.environ.get("CALLVAULT_BIN", "target/debug/callvault"))
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     parser.add_argument("--screens", type=Path, help="a folder for pictures of the pages")
+    parser.add_argument("--only-measure", action="store_true", help="no walk: the table alone")
     options = parser.parse_args()
     if options.screens:
         options.screens.mkdir(parents=True, exist_ok=True)
@@ -259,15 +459,23 @@ def main():
                     args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
                 )
                 walk = Walk(base, browser, options.screens, password)
-                for lang in WORDS:
-                    walk.find_and_play(lang, item)
-                walk.list_player()
-                walk.others(item["recording_id"])
+                if not options.only_measure:
+                    for lang in WORDS:
+                        walk.find_and_play(lang, item)
+                    walk.list_player()
+                    walk.administration(item)
+                    walk.others(item["recording_id"])
+                    more = elsewhere(options, data, item, browser, password)
+                    if more:
+                        walk.done += more.done
+                        walk.wrong += more.wrong
+                walk.measure(item)
                 browser.close()
             for line in walk.done:
                 print(f"ok: {line}")
             if Axe is None:
                 print("axe-playwright-python is not installed: its rules were not looked at")
+            print("\n".join(walk.table))
             for line in walk.wrong:
                 print(f"WRONG: {line}")
             print(f"{len(walk.done)} passed, {len(walk.wrong)} failed")

@@ -2,6 +2,7 @@
 
 pub mod backup;
 mod belonging;
+mod late;
 mod presence;
 mod storage;
 
@@ -19,11 +20,8 @@ use crate::domain::ids::new_id;
 use crate::domain::notice::Notice;
 use crate::ingress::poll::{Mode, Sweeper};
 use crate::jobs::{alarms, fixity, provider_delete, reconcile, status, tell};
-use crate::pipeline::decoder::{DecoderCrew, DecoderLimits};
 use crate::pipeline::faults::Faults;
-use crate::pipeline::handoff::Tools;
 use crate::pipeline::intake::Intake;
-use crate::pipeline::kept;
 use crate::providers::contract::BuildContext;
 use crate::providers::http::GuardedClient;
 use crate::providers::pace::SharedPace;
@@ -36,7 +34,6 @@ use crate::web::access::ApiToken;
 use crate::web::serve::{Addresses, Listeners};
 use crate::web::state::WebState;
 use crate::worker::crew;
-use crate::worker::instance::Instance;
 use crate::worker::pace::DatabasePace;
 use crate::worker::schedule::{Chore, Scheduled};
 
@@ -104,6 +101,8 @@ pub struct House {
     pub client: Arc<GuardedClient>,
     /// What the sources may ask, shared with every process on this database.
     pub pace: SharedPace,
+    /// The database was away: neither its schema nor the archive's marker was looked at yet.
+    pub is_late: bool,
 }
 
 impl House {
@@ -114,9 +113,32 @@ impl House {
         Ok(house)
     }
 
+    /// The same for a service: a PostgreSQL that is away does not keep its doors shut, see [`late`].
+    pub async fn open_or_wait(config: Config, clock: SharedClock) -> Result<Self, OpenError> {
+        match Database::later(&config.database, &config.base_dir, &clock).await {
+            Some(db) => {
+                tracing::warn!("the database is away: notices go to the journal until it comes");
+                let house = Self::open_over(config, clock, db).await?;
+                Ok(Self {
+                    is_late: true,
+                    ..house
+                })
+            }
+            None => Self::open(config, clock).await,
+        }
+    }
+
     /// Opens both without holding them together, for `check` and `rebuild`.
     pub async fn open_apart(config: Config, clock: SharedClock) -> Result<Self, OpenError> {
         let db = open_database(&config, &clock).await?;
+        Self::open_over(config, clock, db).await
+    }
+
+    async fn open_over(
+        config: Config,
+        clock: SharedClock,
+        db: Database,
+    ) -> Result<Self, OpenError> {
         let archive = open_archive(&config.archive, &config.base_dir, clock.clone())
             .await
             .map_err(|error| {
@@ -138,6 +160,7 @@ impl House {
             sources,
             client,
             pace,
+            is_late: false,
         })
     }
 }
@@ -222,7 +245,8 @@ pub struct Running {
     pub house: House,
     pub addresses: Addresses,
     api_token: ApiToken,
-    presence: presence::Presence,
+    /// `None` where the database was away: whoever waits for it says so then (`late`).
+    presence: Option<presence::Presence>,
     stop: CancellationToken,
     tasks: tokio_util::task::TaskTracker,
 }
@@ -239,7 +263,9 @@ impl Running {
         {
             tracing::warn!("stopped without waiting any longer");
         }
-        self.presence.leave(&self.house).await;
+        if let Some(presence) = &self.presence {
+            presence.leave(&self.house).await;
+        }
     }
 
     /// Puts what may change while we run into force: the sources with their secrets, tokens and hosts, and
@@ -262,7 +288,7 @@ impl Running {
 #[derive(Clone, Debug, Default)]
 pub struct StartOptions {
     /// A line on every page (the demo's warning).
-    pub banner: Option<String>,
+    pub banner: Option<(&'static str, &'static str)>,
     /// The program that holds the decoder; the running one unless a test says otherwise.
     pub decoder_program: Option<PathBuf>,
     /// Try a free port when the configured one is taken.
@@ -277,7 +303,6 @@ pub async fn start(
 ) -> Result<Running, OpenError> {
     let stop = CancellationToken::new();
     let tasks = tokio_util::task::TaskTracker::new();
-    let now = house.clock.now();
     let spool_dir = house.config.spool.dir(&house.config.base_dir);
     let spool_error = |error: &dyn std::fmt::Display| {
         OpenError::new(
@@ -296,70 +321,41 @@ pub async fn start(
             .map_err(|e| spool_error(&e))?,
     );
     let intake = Intake::new(house.db.clone(), journal, house.clock.clone());
-    let presence = presence::Presence::take(&house, parts).await?;
-    tasks.spawn(crew::guarded(
-        "presence",
-        presence.keep(&house, &stop),
-        stop.clone(),
-    ));
+    let presence = if house.is_late {
+        None
+    } else {
+        let presence = presence::Presence::take(&house, parts).await?;
+        tasks.spawn(crew::guarded(
+            "presence",
+            presence.keep(&house, &stop),
+            stop.clone(),
+        ));
+        Some(presence)
+    };
 
-    if parts.worker {
-        // Before this process takes its own id: what dead processes of this machine held is free now.
-        for dead in Instance::bury_dead(&spool_dir).map_err(|e| spool_error(&e))? {
-            house
-                .db
-                .free_dead_leases(&dead, now)
-                .await
-                .map_err(database)?;
-        }
-        let instance =
-            Arc::new(Instance::take(&spool_dir, new_id(now)).map_err(|e| spool_error(&e))?);
-        sweep(&house, &spool).await;
-        let tools = tools(&house, spool.clone(), &options).await?;
-        let sweeper = Sweeper::new(
-            house.db.clone(),
-            house.sources.clone(),
-            intake.clone(),
-            house.clock.clone(),
-            instance.id.as_str(),
+    let worker = parts.worker.then(|| late::Worker {
+        house: house.clone(),
+        spool: spool.clone(),
+        intake: intake.clone(),
+        options: options.clone(),
+        stop: stop.clone(),
+    });
+    if house.is_late {
+        let coming = late::come(house.clone(), parts, worker, stop.clone());
+        tasks.spawn(crew::guarded(
+            "database that was away",
+            tokio::spawn(coming),
             stop.clone(),
-        );
-        let mut chores = vec![poll_chore(&house, sweeper)];
-        chores.push(provider_delete_chore(&house));
-        chores.extend(storage::chores(&house));
-        if house.config.fixity.every.is_some() {
-            chores.push(fixity_chore(&house, &stop));
-        }
-        if house.config.alarms.is_used() {
-            chores.push(alarm_chore(&house, &spool));
-        }
-        if house.db.file().is_some() && house.config.backup.is_scheduled() {
-            chores.push(backup::chore(&house));
-        }
-        let who = instance.id.clone();
-        let crew = crew::run(
-            tools,
-            intake.clone(),
-            house.config.worker.clone(),
-            instance,
-            chores,
-            stop.clone(),
-        );
-        let (house, spool, stopped) = (house.clone(), spool.clone(), stop.clone());
-        tasks.spawn(async move {
-            // Nothing is read or fetched before: the vendor would bring again what the archive has.
-            backup::complete_restored(&house, &who, &stopped).await;
-            tokio::join!(crew, backup::complete_the_rest(&house, &who, &stopped));
-            // A decoder child that was killed at work may have made its file again a moment before.
-            sweep(&house, &spool).await;
-        });
+        ));
+    } else if let Some(worker) = worker {
+        tasks.spawn(worker.start().await?);
     }
     let journal = tokio::spawn(crew::drain_journal(intake.clone(), stop.clone()));
     tasks.spawn(crew::guarded("journal", journal, stop.clone()));
     let mut api_token = ApiToken::default();
     let addresses = if parts.web {
         let settings = web::settings::Settings {
-            banner: options.banner.clone(),
+            banner: options.banner,
             ..house.config.server.clone()
         };
         let listeners = Listeners::bind(&settings, options.any_port)
@@ -399,55 +395,26 @@ pub async fn start(
     })
 }
 
-/// Removes what dead leases left in the spool; what cannot be removed now, the next start removes.
-async fn sweep(house: &House, spool: &Spool) {
-    let live = match house.db.live_leases(house.clock.now()).await {
-        Ok(live) => live,
-        Err(error) => {
-            tracing::warn!(%error, "spool not swept");
-            return;
-        }
-    };
-    match spool
-        .sweep(|recording, token| live.contains(&(recording, token)))
-        .await
-    {
-        Ok(swept) if swept.files > 0 => {
-            tracing::info!(files = swept.files, bytes = swept.bytes, "spool swept");
-        }
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "spool not swept"),
+/// What this process does by the clock.
+fn chores(
+    house: &House,
+    spool: &Spool,
+    sweeper: Sweeper,
+    stop: &CancellationToken,
+) -> Vec<Scheduled> {
+    let mut chores = vec![poll_chore(house, sweeper)];
+    chores.push(provider_delete_chore(house));
+    chores.extend(storage::chores(house));
+    if house.config.fixity.every.is_some() {
+        chores.push(fixity_chore(house, stop));
     }
-    kept::sweep(&house.db, spool).await;
-}
-
-async fn tools(house: &House, spool: Spool, options: &StartOptions) -> Result<Tools, OpenError> {
-    let program = match &options.decoder_program {
-        Some(program) => program.clone(),
-        None => std::env::current_exe().map_err(|error| {
-            OpenError::new(
-                "decoder",
-                format!("cannot find this program's own file: {error}"),
-                "this machine",
-                "start callvault by its full path",
-            )
-        })?,
-    };
-    let children = house.config.worker.decoder_children();
-    Ok(Tools {
-        db: house.db.clone(),
-        archive: house.archive.clone(),
-        spool,
-        client: house.client.clone(),
-        decoder: Arc::new(DecoderCrew::new(
-            program,
-            children,
-            DecoderLimits::default(),
-        )),
-        sources: house.sources.clone(),
-        clock: house.clock.clone(),
-        access: house.config.access_copy,
-    })
+    if house.config.alarms.is_used() {
+        chores.push(alarm_chore(house, spool));
+    }
+    if house.db.file().is_some() && house.config.backup.is_scheduled() {
+        chores.push(backup::chore(house));
+    }
+    chores
 }
 
 /// Asks every vendor that can be asked, then looks for what is still missing.

@@ -30,6 +30,9 @@ const SYSTEM_FILE: &str = "/etc/callvault/callvault.toml";
 /// The variable that names the file.
 const FILE_VARIABLE: &str = "CALLVAULT_CONFIG";
 
+/// Below this no recording finds room; it is a number without its unit.
+const LEAST_SPOOL_BYTES: u64 = 1 << 20;
+
 const SECTIONS: [&str; 13] = [
     "server",
     "access",
@@ -261,6 +264,19 @@ impl Config {
             let what = format!("[access] {key} {what}");
             return wrong(&["access", key], what, "write a time such as \"30m\"");
         }
+        if let Some(oidc) = &self.server.access.oidc {
+            if let Some((key, what)) = oidc.problem() {
+                let what = format!("[access.oidc] {key} {what}");
+                return wrong(&["access", "oidc", key], what, "correct the value");
+            }
+            if self.server.public_url.is_none() {
+                let what =
+                    "[access.oidc] needs [server] public_url: the provider leads people back there"
+                        .to_owned();
+                let remedy = "write public_url = \"https://calls.example.com\" in [server]";
+                return wrong(&["access", "oidc"], what, remedy);
+            }
+        }
         if let Some(what) = self.database.problem() {
             let remedy = "write sqlite://FILE, or postgres://USER:PASSWORD@HOST/DATABASE";
             return wrong(&["database", "url"], format!("[database] {what}"), remedy);
@@ -279,8 +295,11 @@ impl Config {
             let what = "[worker] recordings = 0 would never fetch anything".to_owned();
             return wrong(&["worker", "recordings"], what, "write at least 1");
         }
-        if self.spool.limit_bytes() == 0 {
-            let what = "[spool] limit leaves no room for a single file".to_owned();
+        if self.spool.limit_bytes() < LEAST_SPOOL_BYTES {
+            let what = format!(
+                "[spool] limit is {} and leaves no room for a single file",
+                self.spool.limit
+            );
             return wrong(&["spool", "limit"], what, "write a size like \"20GiB\"");
         }
         if let Err(what) = worker::schedule::check_cron(&self.schedule.poll) {
@@ -459,6 +478,7 @@ fn read_sources(
     let clock = Arc::new(SystemClock);
     let context = BuildContext::local(Arc::new(GuardedClient::new(clock.clone())), clock);
     let mut found = Vec::new();
+    let names: Vec<String> = sources.keys().cloned().collect();
     for (name, table) in sources {
         let toml::Value::Table(mut table) = table else {
             let what = format!("sources.{name} is no section");
@@ -469,7 +489,17 @@ fn read_sources(
             _ => {
                 let what = format!("[sources.{name}] does not say its kind");
                 let known: Vec<_> = registry::kinds().iter().map(|k| k.kind()).collect();
-                let remedy = format!("add kind = \"...\"; known are {}", known.join(", "));
+                // A variable whose name is mistyped makes a source of its own.
+                let meant = nearest(
+                    &name,
+                    names
+                        .iter()
+                        .map(String::as_str)
+                        .filter(|other| *other != name),
+                )
+                .map(|near| format!("did you mean the source {near}? otherwise "))
+                .unwrap_or_default();
+                let remedy = format!("{meant}add kind = \"...\"; known are {}", known.join(", "));
                 return wrong(&["sources", &name], what, &remedy);
             }
         };

@@ -63,6 +63,14 @@ pub struct Model {
     pub gone_told_ms: Option<i64>,
     /// The older recording that this one turned out to be, until the two are united.
     pub same_as: Option<Uuid>,
+    /// When its sound began, by the vendor's stamp.
+    pub began_at_ms: Option<i64>,
+    /// The vendor's id of the one person whose voice it is.
+    #[sea_orm(column_type = "Text")]
+    pub party: Option<String>,
+    /// The call's joint access copy is to be looked at while this is ahead of `pair_done`.
+    pub pair_wanted: i64,
+    pub pair_done: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -17,6 +17,7 @@ pub struct Model {
     pub came_from: String,
     #[sea_orm(column_type = "Text")]
     pub agent: String,
+    pub refused: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -23,7 +23,10 @@ mod m0016_audit_chain;
 mod m0018_same_as;
 mod m0020_desk;
 mod m0021_notice_in_part;
+mod m0023_identities;
+mod m0024_schedule_job;
 mod m0026_storage;
+mod m0027_pairs;
 
 use sea_orm_migration::MigrationTrait;
 pub use sea_orm_migration::MigratorTrait;
@@ -54,7 +57,10 @@ impl MigratorTrait for Migrator {
             Box::new(m0018_same_as::Step),
             Box::new(m0020_desk::Step),
             Box::new(m0021_notice_in_part::Step),
+            Box::new(m0023_identities::Step),
+            Box::new(m0024_schedule_job::Step),
             Box::new(m0026_storage::Step),
+            Box::new(m0027_pairs::Step),
         ]
     }
 }

@@ -3,6 +3,7 @@
 use futures::StreamExt as _;
 
 use crate::archive::marker::{self, Mark};
+use crate::db::Database;
 use crate::db::moving::PLACE;
 use crate::domain::ids::new_id;
 use crate::domain::keys::manifest_number;
@@ -12,12 +13,12 @@ use super::{House, OpenError, archive, database};
 impl House {
     /// The database remembers the id that the archive's marker carries. Fresh ones meet here.
     pub async fn check_marker(&self) -> Result<(), OpenError> {
-        self.belongs(true).await
+        self.belongs(&self.db, true).await
     }
 
     /// The same for `rebuild`, which fills an empty database from the archive that is there.
     pub async fn check_marker_for_rebuild(&self) -> Result<(), OpenError> {
-        self.belongs(false).await
+        self.belongs(&self.db, false).await
     }
 
     /// For a look that changes nothing: an empty database beside an archive that holds recordings is told.
@@ -29,15 +30,20 @@ impl House {
         }
     }
 
-    async fn belongs(&self, to_be_indexed: bool) -> Result<(), OpenError> {
-        let remembered = self.db.installation("archive_id").await.map_err(database)?;
+    /// The same on a connection of its own, before anybody else is let through.
+    pub(super) async fn check_marker_in(&self, db: &Database) -> Result<(), OpenError> {
+        self.belongs(db, true).await
+    }
+
+    async fn belongs(&self, db: &Database, to_be_indexed: bool) -> Result<(), OpenError> {
+        let remembered = db.installation("archive_id").await.map_err(database)?;
         let found = marker::read_mark(self.archive.as_ref())
             .await
             .map_err(archive)?;
         let place = self.archive.describe();
         match (remembered, found) {
             (Some(remembered), Some(found)) if remembered == found.archive_id.to_string() => {
-                self.lies_here(found).await
+                self.lies_here(db, found).await
             }
             (Some(remembered), Some(found)) => Err(OpenError::new(
                 "other_archive",
@@ -65,13 +71,11 @@ impl House {
                     .await
                     .map_err(archive)?;
                 if let Some(place) = found.and_then(|mark| mark.place) {
-                    self.db
-                        .set_installation(PLACE, &place.to_string())
+                    db.set_installation(PLACE, &place.to_string())
                         .await
                         .map_err(database)?;
                 }
-                self.db
-                    .set_installation("archive_id", &id.to_string())
+                db.set_installation("archive_id", &id.to_string())
                     .await
                     .map_err(database)
             }
@@ -79,13 +83,13 @@ impl House {
     }
 
     /// One archive may have lain in several places; the database knows which one counts.
-    async fn lies_here(&self, found: Mark) -> Result<(), OpenError> {
-        let remembered = self.db.installation(PLACE).await.map_err(database)?;
+    async fn lies_here(&self, db: &Database, found: Mark) -> Result<(), OpenError> {
+        let remembered = db.installation(PLACE).await.map_err(database)?;
         if remembered == found.place.map(|place| place.to_string()) {
             return Ok(());
         }
         let here = self.archive.describe();
-        let moved = self.db.last_move().await.map_err(database)?;
+        let moved = db.last_move().await.map_err(database)?;
         let what = match (moved, found.place) {
             (Some(moved), _) if found.place != Some(moved.place) => format!(
                 "the archive was moved from here to {} at {}; what lies here is a copy from before",

@@ -17,7 +17,7 @@ pub struct Retry {
     #[arg(long)]
     access: bool,
     /// Recordings, or calls for all their recordings
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "ID", allow_hyphen_values = true)]
     ids: Vec<String>,
 }
 
@@ -26,7 +26,8 @@ impl Retry {
         let config = super::run::load(global)?;
         let db = find::open(&config).await?;
         let now = SystemClock.now();
-        let mut code = exit::DONE;
+        // The others are still done; the first that was not is the error.
+        let mut refused = None;
         for id in &self.ids {
             let recordings: Vec<Uuid> = match find::resolve(&db, id).await? {
                 Target::Recording(recording) => vec![recording],
@@ -37,6 +38,9 @@ impl Retry {
                         .collect()
                 }),
             };
+            if recordings.is_empty() {
+                refused.get_or_insert_with(|| no_recording(id));
+            }
             for recording in recordings {
                 find::audit(&db, "retry", &recording.to_string()).await?;
                 let queued = if self.access {
@@ -45,7 +49,7 @@ impl Retry {
                     db.retry(recording, now).await?
                 };
                 if !queued {
-                    code = exit::FAILED;
+                    refused.get_or_insert_with(|| not_queued(recording, self.access));
                 }
                 let done = serde_json::json!({ "recording_id": recording, "queued": queued });
                 out.item(&done, || {
@@ -59,6 +63,24 @@ impl Retry {
                 });
             }
         }
-        Ok(code)
+        refused.map_or(Ok(exit::DONE), Err)
     }
+}
+
+fn no_recording(id: &str) -> Failure {
+    let what = format!("the call {id} has no recording");
+    let remedy = "there is nothing to try again; `callvault show` tells what is known of the call";
+    Failure::failed("not_archived", what, id.to_owned(), remedy)
+}
+
+fn not_queued(recording: Uuid, access: bool) -> Failure {
+    let place = recording.to_string();
+    if access {
+        let what = format!("{recording} is not archived: there is nothing to make a copy of");
+        let remedy = "retry it without --access, and make the copy when it is archived";
+        return Failure::failed("not_archived", what, place, remedy);
+    }
+    let what = format!("{recording} needs no retry in its present state");
+    let remedy = "see `callvault show`; an access copy is made again with --access";
+    Failure::failed("not_retryable", what, place, remedy)
 }

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::db::accounts::{Account, AccountChange, NewAccount, account_name};
-use crate::db::tokens::{NewToken, Token};
+use crate::db::tokens::{NewToken, Token, token_name};
 use crate::db::{Database, DbErrorKind};
 use crate::domain::clock::{Clock as _, SystemClock, Timestamp};
 use crate::domain::rights::{Role, Scope};
@@ -281,6 +281,14 @@ impl TokenCommand {
                     "never" => None,
                     text => Some(now.plus_ms(lifetime_ms(text)?)),
                 };
+                if token_name(&name).is_none() {
+                    return Err(Failure::usage(
+                        "usage",
+                        "api_token is the name of [server] api_token in the trail",
+                        "NAME",
+                        "choose another name",
+                    ));
+                }
                 if db.tokens().await?.iter().any(|token| token.name == name) {
                     return Err(taken("token", &name));
                 }

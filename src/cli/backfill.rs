@@ -19,7 +19,7 @@ use super::{Failure, Global, Out, exit, find};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  callvault backfill --source yunxin-main --from 2024-03-01 --to 2024-04-01 --dry-run\n  callvault backfill --source feiyu-main --ids ids.csv\n\nIDS is a CSV table with a header, or a JSON object on each line: provider_call_id, and started_at or ended_at where\nthey are known (they tell what dies first). Rows of other sources are left out. A run that was cut short goes on\nwhere it was when it is started again in the same way. Ends with 3 when something is or will be lost."
+    after_help = "Examples:\n  callvault backfill --source yunxin-main --from 2024-03-01 --to 2024-04-01 --dry-run\n  callvault backfill --source feiyu-main --ids ids.csv\n\nIDS is a CSV table with a header, or a JSON object on each line: provider_call_id, and started_at or ended_at where\nthey are known (they tell what dies first). Rows of other sources are left out. A run that was cut short goes on\nwhere it was when it is started again in the same way. Ends with 3 when something is or will be lost,\nor a row cannot be read."
 )]
 pub struct BackfillArgs {
     #[arg(long)]
@@ -78,12 +78,13 @@ impl BackfillArgs {
                         )
                     })
                 };
-                let waiting = db.count_to_fetch(&self.source).await?;
                 let (forecast, plan) = backfill
-                    .forecast_ids(open()?, waiting)
+                    .forecast_ids(open()?)
+                    .await
                     .map_err(|error| failure(error, &place))?;
                 // Before anything is stored: people may still say no.
                 out.say(&forecast.text());
+                watch.expect(forecast.recordings + forecast.told_before);
                 let walk = backfill.ids(open()?, forecast, &plan);
                 walk.await.map_err(|error| failure(error, &place))?
             }
@@ -113,8 +114,8 @@ impl BackfillArgs {
                 ));
             }
         };
-        out.item(&report, || text(&report));
-        Ok(if report.forecast.is_bad() {
+        out.item(&report, || text(&report, self.ids.is_none()));
+        Ok(if report.forecast.is_bad() || !report.refused.is_empty() {
             exit::LOOK
         } else {
             exit::DONE
@@ -134,9 +135,10 @@ fn read_moment(text: &str, flag: &str, zone: chrono_tz::Tz) -> Result<Timestamp,
     })
 }
 
-/// Lines about how far it is, with the rate.
+/// Lines about how far it is, with the rate and the time left where it is known how many there are.
 struct Watch {
     begun: Instant,
+    expected: std::sync::atomic::AtomicU64,
     last: std::sync::Mutex<Instant>,
     is_quiet: bool,
 }
@@ -146,9 +148,16 @@ impl Watch {
         let now = Instant::now();
         Self {
             begun: now,
+            expected: 0.into(),
             last: std::sync::Mutex::new(now),
             is_quiet: is_json && !std::io::stderr().is_terminal(),
         }
+    }
+
+    /// So many rows there are in all.
+    fn expect(&self, rows: u64) {
+        self.expected
+            .store(rows, std::sync::atomic::Ordering::Relaxed);
     }
 
     fn tell(&self, walked: u64, stored: u64) {
@@ -162,7 +171,12 @@ impl Watch {
         }
         *last = Instant::now();
         let rate = walked as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
-        eprintln!("{walked} walked, {stored} new, {rate:.1} a second");
+        let expected = self.expected.load(std::sync::atomic::Ordering::Relaxed);
+        let left = match expected.checked_sub(walked) {
+            Some(left @ 1..) if rate > 0.0 => format!(", {:.0} s left", left as f64 / rate),
+            _ => String::new(),
+        };
+        eprintln!("{walked} walked, {stored} new, {rate:.1} a second{left}");
     }
 }
 
@@ -193,7 +207,8 @@ fn failure(error: BackfillError, place: &str) -> Failure {
     }
 }
 
-fn text(report: &Report) -> String {
+/// `with_forecast`: of a list it is known only now, of a file it was said before.
+fn text(report: &Report, with_forecast: bool) -> String {
     let verb = if report.dry_run {
         "would be stored"
     } else {
@@ -209,5 +224,8 @@ fn text(report: &Report) -> String {
     for (line, why) in &report.refused {
         text += &format!("\n  line {line}: {why}");
     }
-    text + "\n" + &report.forecast.text()
+    if with_forecast {
+        text += &format!("\n{}", report.forecast.text());
+    }
+    text
 }

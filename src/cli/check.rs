@@ -54,6 +54,7 @@ pub async fn run(global: &Global, out: &Out) -> Result<u8, Failure> {
     doctor.spool(&config);
     doctor.backups(&config);
     doctor.sources(&config, &clock).await?;
+    doctor.provider(&config, &clock).await;
     let report = Report {
         ok: doctor.findings.iter().all(|f| f.severity == Severity::Info),
         checked: doctor.checked,
@@ -269,6 +270,16 @@ impl Doctor {
             ));
         }
         self.done(format!("backups ({place})"), begun, findings);
+    }
+
+    /// Through which people sign in, where there is one.
+    async fn provider(&mut self, config: &Config, clock: &SharedClock) {
+        if let Some(oidc) = &config.server.access.oidc {
+            let begun = Instant::now();
+            let base = config.server.public_base();
+            let findings = crate::web::access::oidc::check::check(oidc, &base, clock).await;
+            self.done(format!("sign-in ({})", oidc.issuer), begun, findings);
+        }
     }
 
     async fn sources(&mut self, config: &Config, clock: &SharedClock) -> Result<(), Failure> {

@@ -20,7 +20,7 @@ use crate::db::Database;
 use crate::db::accounts::NewAccount;
 use crate::domain::clock::{SharedClock, SystemClock};
 use crate::domain::rights::{Role, Scope};
-use crate::simulator::{LedgerLine, Mishaps, Options, Profile, Vendor, VendorKind};
+use crate::simulator::{LedgerLine, Mishaps, Options, Profile, Vendor, VendorKind, Way};
 
 use super::account::one_time_link;
 use super::{Failure, Global, Out, exit, find};
@@ -28,7 +28,10 @@ use super::{Failure, Global, Out, exit, find};
 /// The first line of a demo's configuration: how a folder is known to be a demo's.
 const MARK: &str =
     "# A callvault demo lives in this folder; its configuration is written anew at each run.";
-const BANNER: &str = "This is a demo: the vendors are simulated, the voices are synthesised.";
+const BANNER: (&str, &str) = (
+    "This is a demo: the vendors are simulated, the voices are synthesised.",
+    "这是演示：厂商为模拟，语音为合成。",
+);
 /// A 30-minute link dies after 4 s, a file is ready 2 s after its call.
 const SPEED: f64 = 450.0;
 /// Without any progress for this long, what is missing is reported as missing.
@@ -83,11 +86,17 @@ impl Demo {
         for vendor in &vendors {
             vendor.set_push_to(address.clone());
         }
-        let code = tokio::select! {
-            code = self.play(&vendors, &running, out, &address) => code?,
-            _ = tokio::signal::ctrl_c() => exit::DONE,
+        let judged = tokio::select! {
+            code = self.play(&vendors, &running, out, &address) => Some(code?),
+            _ = tokio::signal::ctrl_c() => None,
         };
-        if !self.once {
+        let stopped = judged.is_none();
+        if stopped {
+            out.say("Stopped before the calls were judged; the next run in this folder goes on.");
+        }
+        // What was not judged did not hold.
+        let code = judged.unwrap_or(if self.once { exit::FAILED } else { exit::DONE });
+        if !self.once && !stopped {
             out.say("Serving until Ctrl-C.");
             // An error here means no signals on this machine: then end at once.
             let _ = tokio::signal::ctrl_c().await;
@@ -99,8 +108,9 @@ impl Demo {
         Ok(code)
     }
 
-    /// One vendor of every kind and interface; the calls are shared out among them.
+    /// One vendor of every kind and interface that needs no server; the calls are shared out among them.
     async fn vendors(&self, clock: &SharedClock) -> Result<Vec<Vendor>, Failure> {
+        let by_http = |(source, kind, profile)| (source, kind, profile, Way::Http);
         let plan = [
             ("feiyu-demo", VendorKind::Feiyu, Profile::V2),
             ("feiyu-v3-demo", VendorKind::Feiyu, Profile::V3),
@@ -111,14 +121,26 @@ impl Demo {
             ("aliyun-queue-demo", VendorKind::Aliyun, Profile::Queue),
             ("aliyun-pnp-demo", VendorKind::Aliyun, Profile::Protection),
             ("trtc-demo", VendorKind::Trtc, Profile::V2),
-        ];
+            ("freeswitch-demo", VendorKind::Freeswitch, Profile::V2),
+            ("freeswitch-xml-demo", VendorKind::Freeswitch, Profile::V3),
+            ("asterisk-demo", VendorKind::Asterisk, Profile::V2),
+            ("cdr-demo", VendorKind::Cdr, Profile::V2),
+        ]
+        .map(by_http);
+        // Brokers need a server, and folders none.
+        let plan: Vec<_> = plan
+            .into_iter()
+            .chain([("folder-demo", VendorKind::Cdr, Profile::V2, Way::Folder)])
+            .collect();
+        let sources = plan.len();
         let mut vendors = Vec::new();
         let mut left = self.calls;
-        for (i, (source, kind, profile)) in plan.into_iter().enumerate() {
-            let share = left / (plan.len() - i) as u32;
+        for (i, (source, kind, profile, way)) in plan.into_iter().enumerate() {
+            let share = left / (sources - i) as u32;
             left -= share;
             let options = Options {
                 profile,
+                way,
                 calls: share,
                 seed: self.seed,
                 speed: SPEED,
@@ -174,7 +196,7 @@ impl Demo {
         super::run::start_log(&config, global.verbose);
         let house = House::open(config, clock).await?;
         let options = StartOptions {
-            banner: Some(BANNER.to_owned()),
+            banner: Some(BANNER),
             any_port: true,
             ..StartOptions::default()
         };

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::app::{self, House};
 use crate::db::Database;
+use crate::db::recordings::ObjectRow;
 use crate::db::search::{Query, Target};
 use crate::domain::clock::{Clock as _, SharedClock, SystemClock, Timestamp};
 use crate::domain::digest::Hasher;
@@ -205,6 +206,7 @@ fn line(item: &RecordingView, zone: chrono_tz::Tz) -> String {
 #[derive(Debug, Args)]
 pub struct Show {
     /// recording_id, call_id, or a provider's id where it is unique
+    #[arg(allow_hyphen_values = true)]
     id: String,
 }
 
@@ -230,8 +232,9 @@ fn describe(view: &ShowView) -> String {
     after_help = "Examples:\n  callvault get ID --role access -o call.mp3\n  callvault get ID > original.wav"
 )]
 pub struct Get {
+    #[arg(allow_hyphen_values = true)]
     id: String,
-    /// original, access, waveform or manifest
+    /// original, access, waveform, manifest, or call_access: both parties of a call in one
     #[arg(long, default_value = "original")]
     role: String,
     /// Else stdout, unless that is a terminal
@@ -246,7 +249,7 @@ impl Get {
                 "usage",
                 format!("no role {:?}", self.role),
                 "--role",
-                "original, access, waveform or manifest",
+                "original, access, waveform, manifest or call_access",
             )
         })?;
         if self.output.is_none() && std::io::stdout().is_terminal() {
@@ -258,24 +261,32 @@ impl Get {
             ));
         }
         let house = House::open(super::run::load(global)?, Arc::new(SystemClock)).await?;
-        let recording = self.recording(&house.db).await?;
-        audit(&house.db, "get", &format!("{recording} {}", role.as_str())).await?;
-        let object = house
-            .db
-            .current_object(recording, role)
-            .await?
-            .ok_or_else(|| {
-                Failure::failed(
-                    if role == Role::Access {
-                        "no_access_copy"
-                    } else {
-                        "not_archived"
-                    },
-                    format!("there is no verified {} of this recording", role.as_str()),
-                    recording.to_string(),
-                    "callvault show ID tells its state, reason and notes",
-                )
-            })?;
+        let joint = self.joint(&house.db, role).await?;
+        let is_joint = joint.is_some();
+        let (id, found) = match joint {
+            Some((call, object)) => {
+                audit(&house.db, "get", &format!("{call} call_access")).await?;
+                (call, object)
+            }
+            None => {
+                let recording = self.recording(&house.db).await?;
+                audit(&house.db, "get", &format!("{recording} {}", role.as_str())).await?;
+                let object = house.db.current_object(recording, role).await?;
+                (recording, object)
+            }
+        };
+        let object = found.ok_or_else(|| {
+            Failure::failed(
+                if role == Role::Access {
+                    "no_access_copy"
+                } else {
+                    "not_archived"
+                },
+                format!("there is no verified {} of this recording", role.as_str()),
+                id.to_string(),
+                "callvault show ID tells its state, reason and notes",
+            )
+        })?;
         let mut sink: Box<dyn std::io::Write> = match &self.output {
             Some(path) => Box::new(std::fs::File::create(path).map_err(|error| {
                 Failure::failed(
@@ -289,7 +300,8 @@ impl Get {
         };
         self.copy(&house, &object, &mut sink).await?;
         if let Some(path) = &self.output {
-            let done = serde_json::json!({ "recording_id": recording, "role": role, "file": path, "bytes": object.bytes, "sha256": object.sha256 });
+            let named = if is_joint { "call_id" } else { "recording_id" };
+            let done = serde_json::json!({ named: id, "role": role, "file": path, "bytes": object.bytes, "sha256": object.sha256 });
             out.item(&done, || {
                 format!(
                     "{}  {} bytes, sha256 {} verified",
@@ -306,7 +318,7 @@ impl Get {
     async fn copy(
         &self,
         house: &House,
-        object: &crate::db::recordings::ObjectRow,
+        object: &ObjectRow,
         sink: &mut dyn std::io::Write,
     ) -> Result<(), Failure> {
         let key = ObjectKey::stored(object.key.as_str());
@@ -338,6 +350,30 @@ impl Get {
             key.to_string(),
             "do not use what was written; see the store's versions and your backup",
         ))
+    }
+
+    /// What a call's id asks for: its joint copy, where it has one (`access`) or nothing else is meant (`call_access`).
+    async fn joint(
+        &self,
+        db: &Database,
+        role: Role,
+    ) -> Result<Option<(Uuid, Option<ObjectRow>)>, Failure> {
+        if !matches!(role, Role::Access | Role::CallAccess) {
+            return Ok(None);
+        }
+        let call = match resolve(db, &self.id).await? {
+            Target::Call(call) => call,
+            Target::Recording(id) if role == Role::CallAccess => {
+                let view = db.show_recording(id).await?;
+                view.ok_or_else(|| unknown(&self.id))?.call.call_id
+            }
+            Target::Recording(_) => return Ok(None),
+        };
+        let object = db.call_access(call).await?;
+        Ok(match role {
+            Role::Access if object.is_none() => None,
+            _ => Some((call, object)),
+        })
     }
 
     async fn recording(&self, db: &Database) -> Result<Uuid, Failure> {

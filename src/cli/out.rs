@@ -178,6 +178,20 @@ impl Out {
     }
 }
 
+/// The sentence of clap's message, with the names that follow it in lines of their own; the usage and hints that come
+/// after an empty line are help. Where help itself is the answer, a command is missing.
+fn what_is_wrong(text: &str) -> String {
+    let Some(text) = text.strip_prefix("error: ") else {
+        return "a subcommand is missing".to_owned();
+    };
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.is_empty())
+        .collect();
+    lines.join(" ")
+}
+
 /// Clap's own words; help and version are no errors.
 pub fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
@@ -186,8 +200,7 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     }
     if std::env::args().any(|arg| arg == "--json") {
         let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default();
-        let what = first.trim_start_matches("error: ").to_owned();
+        let what = what_is_wrong(&text);
         return Out::new(true).fail(&Failure::usage(
             "usage",
             what,

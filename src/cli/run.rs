@@ -22,7 +22,7 @@ pub async fn run(global: &Global, parts: Parts) -> Result<u8, Failure> {
             "no source is configured: nothing will be archived. Add a [sources.NAME] block, see deploy/callvault.example.toml"
         );
     }
-    let house = House::open(config, Arc::new(SystemClock)).await?;
+    let house = House::open_or_wait(config, Arc::new(SystemClock)).await?;
     let running = app::start(house, parts, StartOptions::default()).await?;
     for address in running.addresses.lines() {
         tracing::info!("{address}");

@@ -13,10 +13,10 @@ use super::{Failure, Global, Out, exit};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  callvault simulate feiyu --push-to http://127.0.0.1:8080 --calls 20 --speed 900 --ledger served.ndjson"
+    after_help = "Example:\n  callvault simulate feiyu --push-to http://127.0.0.1:8080 --calls 20 --speed 900 --ledger served.ndjson\n  callvault simulate cdr --way nats --broker nats://127.0.0.1:4222 --push-to http://127.0.0.1:8080"
 )]
 pub struct Simulate {
-    /// feiyu, aliyun, yunxin, trtc, vcrtc or twilio
+    /// feiyu, aliyun, yunxin, trtc, vcrtc, twilio, freeswitch, asterisk or cdr
     vendor: String,
     /// Where the vendor's own server listens
     #[arg(long, default_value = "127.0.0.1:0")]
@@ -41,7 +41,8 @@ pub struct Simulate {
     /// The source's name in callvault's configuration [default: VENDOR-sim]
     #[arg(long)]
     source: Option<String>,
-    /// The other interface of a vendor that has two (feiyu: a CDR per leg; vcrtc: the dedicated cloud with sessions; twilio: shared keys)
+    /// The other interface of a vendor that has two (feiyu: a CDR per leg; vcrtc: the dedicated cloud with sessions; twilio: shared keys; freeswitch: xml_cdr;
+    /// cdr in a folder: recordings without a word about them)
     #[arg(long)]
     v3: bool,
     /// aliyun only: recordings come by message queue
@@ -50,6 +51,15 @@ pub struct Simulate {
     /// aliyun only: number protection, by push and queue
     #[arg(long, conflicts_with_all = ["v3", "queue"])]
     protection: bool,
+    /// Telephone systems: how their messages leave: http, amqp, nats or folder (the last two: cdr)
+    #[arg(long, default_value = "http")]
+    way: String,
+    /// Where RabbitMQ or NATS answers, with user and password
+    #[arg(long, value_name = "URL")]
+    broker: Option<String>,
+    /// Telephone systems: where recordings are put [default: beside the ledger]
+    #[arg(long, value_name = "DIR")]
+    files: Option<PathBuf>,
     /// Milliseconds between two calls
     #[arg(long, default_value_t = 100)]
     every_ms: u64,
@@ -81,6 +91,9 @@ impl Simulate {
                 (_, _, true) => Profile::Protection,
                 _ => Profile::V2,
             },
+            way: self.way.parse().map_err(wrong)?,
+            broker: self.broker.clone(),
+            files: self.files.clone(),
             calls: self.calls,
             seed: self.seed,
             speed: self.speed,

@@ -249,6 +249,17 @@ impl Database {
         Ok(())
     }
 
+    /// Whether anybody but this account administers: enabled, so that somebody is left who can let others in.
+    pub async fn has_other_administrator(&self, account: Uuid) -> Result<bool, DbError> {
+        let row = one(
+            self.reader(),
+            "select 1 from account where role = $1 and disabled = $2 and account_id <> $3 limit 1",
+            vals![Role::Administrator.as_str(), false, account],
+        )
+        .await?;
+        Ok(row.is_some())
+    }
+
     /// A link that signs this account in once, until then.
     pub async fn add_link(
         &self,

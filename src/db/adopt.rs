@@ -134,12 +134,14 @@ pub(super) async fn complete(
     row.call_id = call.call_id;
     row.state = State::Archived.as_str().to_owned();
     row.access_due = told.access_due;
+    row.pair_wanted += told.pair_wanted;
     rest(txn, &mut row, now).await?;
     exec(
         txn,
         "update recording set call_id = $2, at_ms = $3, state = $4, state_since_ms = $5, archived_at_ms = $6, \
          confirmed_at_ms = coalesce(confirmed_at_ms, $7), \
-         provider_recording_id = coalesce(provider_recording_id, $8), folder = $9, notes = $10, \
+         provider_recording_id = coalesce(provider_recording_id, $8), began_at_ms = coalesce(began_at_ms, $17), \
+         party = coalesce(party, $18), pair_wanted = pair_wanted + $19, folder = $9, notes = $10, \
          reason = null, evidence = null, access_due = $11, manifest_due = $12, work_class = $13, \
          available_at_ms = $14, failures = 0, access_tries = 0, access_lapses = 0, lapses = 0, \
          lease_owner = null, lease_token = lease_token + 1 where recording_id = $1",
@@ -161,7 +163,10 @@ pub(super) async fn complete(
             row.access_due,
             row.manifest_due,
             row.work_class,
-            row.available_at_ms
+            row.available_at_ms,
+            told.began_at_ms,
+            told.party.clone(),
+            told.pair_wanted
         ],
     )
     .await?;

@@ -201,6 +201,8 @@ fn fresh(context: &Context<'_>, call: &Merged, announced: &Announced) -> Row {
         kind: origin.kind.to_owned(),
         provider_recording_id: announced.provider_recording_id.clone(),
         part: announced.part.as_str().to_owned(),
+        began_at_ms: rows::ms(announced.began_at),
+        party: announced.party.clone(),
         handle: {
             // United with itself: in the order that every later union keeps.
             let told = told_of(announced);
@@ -250,6 +252,8 @@ fn fresh(context: &Context<'_>, call: &Merged, announced: &Announced) -> Row {
         recheck_planned: false,
         gone_told_ms: rows::ms(told),
         same_as: None,
+        pair_wanted: 0,
+        pair_done: 0,
     }
 }
 
@@ -333,9 +337,9 @@ pub(super) async fn write_new(txn: &DatabaseTransaction, row: &Row) -> Result<()
          link_url, link_url_until_ms, link_renewable, ready_after_ms, link_until_ms, gone_at_ms, \
          deadline_at_ms, arrived_at_ms, at_ms, found_by, confirmed_at_ms, archived_at_ms, state, \
          state_since_ms, notes, folder, facts_version, work_class, available_at_ms, access_due, manifest_due, \
-         gone_told_ms) \
+         gone_told_ms, began_at_ms, party, pair_wanted, pair_done) \
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
-         $21, $22, $23, $24, $25, $26, $27, $28, $29)",
+         $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33)",
         vals![
             row.recording_id,
             row.call_id,
@@ -365,7 +369,11 @@ pub(super) async fn write_new(txn: &DatabaseTransaction, row: &Row) -> Result<()
             row.available_at_ms,
             row.access_due,
             row.manifest_due,
-            row.gone_told_ms
+            row.gone_told_ms,
+            row.began_at_ms,
+            row.party.clone(),
+            row.pair_wanted,
+            row.pair_done
         ],
     )
     .await?;
@@ -384,6 +392,10 @@ fn add(row: &mut Row, context: &Context<'_>, announced: &Announced) -> Result<()
     }
     if Part::parse(&row.part) == Part::Unknown {
         row.part = announced.part.as_str().to_owned();
+    }
+    row.began_at_ms = row.began_at_ms.or(rows::ms(announced.began_at));
+    if row.party.is_none() {
+        row.party.clone_from(&announced.party);
     }
     let mut handle: Json = rows::json(&row.handle)?;
     let is_another_file = archived && is_another_version(&handle, announced);
@@ -522,7 +534,8 @@ pub(super) async fn write_known(txn: &DatabaseTransaction, row: &Row) -> Result<
          gone_at_ms = $10, deadline_at_ms = $11, arrived_at_ms = $12, confirmed_at_ms = $13, \
          state = $14, state_since_ms = $15, reason = $16, evidence = $17, facts_version = $18, \
          work_class = $19, available_at_ms = $20, manifest_due = $21, gone_told_ms = $22, \
-         found_by = $23, link_renewable = $24, recheck_at_ms = $25, recheck_planned = $26 \
+         found_by = $23, link_renewable = $24, recheck_at_ms = $25, recheck_planned = $26, \
+         began_at_ms = $27, party = $28 \
          where recording_id = $1",
         vals![
             row.recording_id,
@@ -550,7 +563,9 @@ pub(super) async fn write_known(txn: &DatabaseTransaction, row: &Row) -> Result<
             row.found_by.as_str(),
             row.link_renewable,
             row.recheck_at_ms,
-            row.recheck_planned
+            row.recheck_planned,
+            row.began_at_ms,
+            row.party.clone()
         ],
     )
     .await?;

@@ -15,6 +15,7 @@ use super::connect::for_update;
 use super::directory;
 use super::error::DbError;
 use super::objects::legs_of;
+use super::pairs;
 use super::rows;
 use super::sql::{all, exec, groups, list, models, one, vals};
 use super::words;
@@ -66,6 +67,7 @@ pub(super) async fn merge(
         combine(&mut facts, &theirs);
         arrived = arrived.min(other.arrived_at_ms);
         join(txn, first.call_id, other.call_id).await?;
+        pairs::wake_call(txn, first.call_id, None, origin.now).await?;
     }
     // Both sides before they meet: a party with its name and the same one without would be two.
     directory::fill(txn, origin.source, [&mut facts, &mut told]).await?;

@@ -16,8 +16,8 @@ use sea_orm::sqlx::sqlite::{
 };
 use sea_orm::sqlx::{self, Connection as _};
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
-    SqlxPostgresConnector, SqlxSqliteConnector, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DbBackend, SqliteTransactionMode, SqlxPostgresConnector,
+    SqlxSqliteConnector, TransactionOptions, TransactionTrait,
 };
 use serde::Serialize;
 
@@ -26,12 +26,17 @@ use crate::domain::clock::{SharedClock, Timestamp};
 use super::audit::Trail;
 use super::batch::Batcher;
 use super::error::{DbError, DbErrorKind};
+use super::late::Gate;
+use super::plans;
 use super::settings::Settings;
 use super::sql::{all, one, vals};
+use super::txn::{Txn, answered};
 
 const BUSY: Duration = Duration::from_secs(5);
 const ACQUIRE: Duration = Duration::from_secs(10);
 const ONE_TRY: Duration = Duration::from_secs(3);
+/// For the last word of a connection that goes back into the pool.
+const PARTING: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 16;
 /// Any number, the same in every version: the lock that migrations run under.
@@ -63,6 +68,8 @@ pub(super) struct Inner {
     pub trail: Trail,
     /// Of SQLite.
     pub file: Option<PathBuf>,
+    /// Of a database that was away when we started.
+    pub gate: Option<Gate>,
 }
 
 impl Database {
@@ -122,9 +129,19 @@ impl Database {
                 ),
             ));
         };
+        Ok(Self::over(writer, reader, clock, file, None))
+    }
+
+    pub(super) fn over(
+        writer: DatabaseConnection,
+        reader: DatabaseConnection,
+        clock: SharedClock,
+        file: Option<PathBuf>,
+        gate: Option<Gate>,
+    ) -> Self {
         let batcher = Batcher::start(writer.clone());
         let trail = Trail::start(writer.clone());
-        Ok(Self {
+        Self {
             inner: Arc::new(Inner {
                 writer,
                 reader,
@@ -132,8 +149,9 @@ impl Database {
                 batcher,
                 trail,
                 file,
+                gate,
             }),
-        })
+        }
     }
 
     /// Applies every step that is missing, all or none, under a lock.
@@ -154,7 +172,7 @@ impl Database {
             .await?;
         }
         refuse_newer(&txn).await?;
-        Migrator::up(&txn, steps).await.map_err(|error| {
+        Migrator::up(&*txn, steps).await.map_err(|error| {
             let error = DbError::from(error);
             match error.kind() {
                 DbErrorKind::Other | DbErrorKind::Refused => DbError::new(
@@ -239,7 +257,7 @@ impl Database {
     }
 
     /// A transaction that may write. Nothing but the database is awaited while it is open.
-    pub(super) async fn begin(&self) -> Result<DatabaseTransaction, DbError> {
+    pub(super) async fn begin(&self) -> Result<Txn, DbError> {
         begin(&self.inner.writer).await
     }
 
@@ -252,13 +270,16 @@ impl Database {
     }
 }
 
-pub(super) async fn begin(writer: &DatabaseConnection) -> Result<DatabaseTransaction, DbError> {
+pub(super) async fn begin(writer: &DatabaseConnection) -> Result<Txn, DbError> {
     let options = TransactionOptions {
         sqlite_transaction_mode: (writer.get_database_backend() == DbBackend::Sqlite)
             .then_some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
     };
-    Ok(writer.begin_with_options(options).await?)
+    let beginning = writer.begin_with_options(options);
+    Ok(Txn(
+        answered(writer.get_database_backend(), beginning).await?
+    ))
 }
 
 /// Locks the rows of a `select` until the transaction ends. SQLite has one writer and needs no lock.
@@ -307,6 +328,10 @@ async fn refuse_newer<C: ConnectionTrait>(c: &C) -> Result<(), DbError> {
     }
 }
 
+/// Pages that the one writer keeps, at most, in KiB (SQLite's negative form). With SQLite's own 2 MB it reads the pages of
+/// its indexes again for each row once a million rows are there, and spends more on that than on writing.
+const WRITER_CACHE: &str = "-32768";
+
 async fn open_sqlite(path: &Path) -> Result<(DatabaseConnection, DatabaseConnection), DbError> {
     create_file(path).map_err(|error| {
         DbError::new(
@@ -335,7 +360,7 @@ async fn open_sqlite(path: &Path) -> Result<(DatabaseConnection, DatabaseConnect
         .max_lifetime(None)
         .test_before_acquire(false)
         .before_acquire(|connection, _| Box::pin(without_transaction(connection)))
-        .connect_with(options.clone())
+        .connect_with(options.clone().pragma("cache_size", WRITER_CACHE))
         .await
         .map_err(named)?;
     let reader = SqlitePoolOptions::new()
@@ -379,27 +404,50 @@ fn create_file(path: &Path) -> std::io::Result<()> {
 }
 
 async fn open_postgres(url: &str) -> Result<DatabaseConnection, sea_orm::sqlx::Error> {
-    let options = PgConnectOptions::from_str(url)?.application_name("callvault");
-    let pool = PgPoolOptions::new()
-        .max_connections(POSTGRES_CONNECTIONS)
-        .acquire_timeout(ACQUIRE)
-        .connect_with(options.clone())
-        .await;
+    let options = postgres_options(url)?;
+    let pool = postgres_pool().connect_with(options.clone()).await;
     let pool = match pool {
         Ok(pool) => pool,
         // The pool tries again until its time is over and then tells of the time alone; one plain try
         // tells what is wrong.
         Err(sqlx::Error::PoolTimedOut) => {
-            let plain = sqlx::PgConnection::connect_with(&options);
-            let cause = match tokio::time::timeout(ONE_TRY, plain).await {
-                Ok(Err(cause)) => cause,
-                Ok(Ok(_)) | Err(_) => sqlx::Error::PoolTimedOut,
-            };
-            return Err(cause);
+            return Err(plain_try(&options)
+                .await
+                .err()
+                .unwrap_or(sqlx::Error::PoolTimedOut));
         }
         Err(error) => return Err(error),
     };
     Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
+}
+
+pub(super) fn postgres_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    Ok(PgConnectOptions::from_str(url)?.application_name("callvault"))
+}
+
+pub(super) fn postgres_pool() -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(POSTGRES_CONNECTIONS)
+        .acquire_timeout(ACQUIRE)
+        .before_acquire(|_, meta| Box::pin(async move { Ok(!plans::are_older_than(meta.age)) }))
+        // The pool itself would wait for ever for a connection whose question was given up.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                match tokio::time::timeout(PARTING, connection.ping()).await {
+                    Ok(alive) => alive.map(|()| true),
+                    Err(_) => Err(sqlx::Error::PoolTimedOut),
+                }
+            })
+        })
+}
+
+/// One connection without a pool, to learn what is wrong.
+pub(super) async fn plain_try(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
+    let plain = sqlx::PgConnection::connect_with(options);
+    match tokio::time::timeout(ONE_TRY, plain).await {
+        Ok(tried) => tried.map(|_| ()),
+        Err(_) => Err(sqlx::Error::PoolTimedOut),
+    }
 }
 
 /// Where a PostgreSQL was looked for, with what the address leaves to defaults.

@@ -23,6 +23,7 @@ use super::connect::for_update;
 use super::error::DbError;
 use super::names::names_of;
 use super::objects::record;
+use super::pairs::wake_call;
 use super::rebuild::{Held, StoredManifest, insert_new, is_leftover};
 use super::recordings::Lease;
 use super::rows;
@@ -251,6 +252,8 @@ pub(super) async fn move_into(
     .await?;
     pass_on_pointers(txn, to, from).await?;
     drop_into(txn, to, from).await?;
+    // The call's joint copy, if that row named it, is a duplicate now.
+    wake_call(txn, into.call_id, None, now).await?;
     record(
         txn,
         to,

@@ -127,6 +127,11 @@ fn kind_of(error: &sqlx::Error) -> DbErrorKind {
             DbErrorKind::Unavailable
         }
         E::Database(inner) => match inner.code().as_deref() {
+            // Another version has grown a table that this connection had asked before: a new one asks anew.
+            Some("0A000") if inner.message().starts_with("cached plan") => {
+                super::plans::are_stale();
+                DbErrorKind::Busy
+            }
             Some(code) if code.len() == 5 => of_postgres(code),
             Some(code) => of_sqlite(code, inner.message()),
             None => DbErrorKind::Other,

@@ -223,6 +223,9 @@ pub(super) fn row_of(
     // missing is made again, as long as there is something to make it from.
     let access_due =
         any_held(Role::Original) && !any_held(Role::Access) && (has_access || manifest.n <= 1);
+    // The call's joint copy is named by one of its recordings.
+    let lost_pair =
+        manifest.objects.iter().any(|o| o.role == Role::CallAccess) && !any_held(Role::CallAccess);
     entity::recording::Model {
         recording_id: told.recording_id,
         call_id: call.call_id,
@@ -230,6 +233,10 @@ pub(super) fn row_of(
         kind: manifest.kind.clone(),
         provider_recording_id: told.provider_recording_id.clone(),
         part: told.part.as_str().to_owned(),
+        began_at_ms: rows::ms(told.began_at),
+        party: told.party.clone(),
+        pair_wanted: i64::from(lost_pair),
+        pair_done: 0,
         handle: "null".to_owned(),
         link_url: None,
         link_url_until_ms: None,
@@ -251,7 +258,7 @@ pub(super) fn row_of(
         notes: rows::text(&told.notes),
         folder: Some(manifest.folder.clone()),
         facts_version: 1,
-        work_class: access_due.then_some(4),
+        work_class: (access_due || lost_pair).then_some(4),
         available_at_ms: now.ms(),
         lease_token: 0,
         lease_owner: None,

@@ -84,6 +84,13 @@ pub struct RecordingRow {
     pub facts_version: i64,
     /// The older recording that this one turned out to be.
     pub same_as: Option<Uuid>,
+    /// When its sound began, by the vendor's stamp.
+    pub began_at: Option<Timestamp>,
+    /// The vendor's id of the one person whose voice it is.
+    pub party: Option<String>,
+    /// How often a look at the call's joint access copy was asked for, and up to which of them it was had.
+    pub pair_wanted: i64,
+    pub pair_done: i64,
 }
 
 /// A stored object; without `verified_at` only planned, or put and not read back.

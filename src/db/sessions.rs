@@ -10,10 +10,13 @@ use crate::domain::ids::new_id;
 use super::Database;
 use super::accounts::Account;
 use super::error::DbError;
-use super::sql::{exec, models, vals};
+use super::sql::{exec, models, one, vals};
 
 /// Written down again only when it moved by so much.
 const SEEN_STEP_MS: i64 = 60_000;
+/// Wrong present passwords in one session. Whoever stole a session guesses no longer than that, and the account of
+/// its owner is not locked by it.
+const OWN_TRIES: i64 = 5;
 
 /// How long a session lives.
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +123,39 @@ impl Database {
         )
         .await?;
         Ok(found.into_iter().map(session).collect())
+    }
+
+    /// Counts a try to prove the present password within this session, and says whether it may be looked at.
+    pub async fn take_own_try(&self, session: Uuid) -> Result<bool, DbError> {
+        let touched = exec(
+            self.writer(),
+            "update session set refused = refused + 1 where session_id = $1 and refused < $2",
+            vals![session, OWN_TRIES],
+        )
+        .await?;
+        Ok(touched > 0)
+    }
+
+    /// The present password was right; a session that was refused before has all its tries again.
+    pub async fn forget_own_tries(&self, session: Uuid) -> Result<(), DbError> {
+        exec(
+            self.writer(),
+            "update session set refused = 0 where session_id = $1",
+            vals![session],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Whether this session has no try left.
+    pub async fn has_tried_enough(&self, session: Uuid) -> Result<bool, DbError> {
+        let left = one(
+            self.reader(),
+            "select 1 from session where session_id = $1 and refused < $2",
+            vals![session, OWN_TRIES],
+        )
+        .await?;
+        Ok(left.is_none())
     }
 
     /// Ends one session of this account; false when it has none such.

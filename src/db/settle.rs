@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::domain::clock::Timestamp;
 use crate::domain::deadlines::WorkClass;
-use crate::domain::recording::{Event, State};
+use crate::domain::recording::{Event, Part, State};
 
 use super::Database;
 use super::connect::for_update;
@@ -13,6 +13,7 @@ use super::doubles;
 use super::error::DbError;
 use super::lease::guarded;
 use super::objects::{impossible, record, step};
+use super::pairs;
 use super::recordings::{Count, Lease, Settle};
 use super::rows;
 use super::sql::{count, exec, models, vals};
@@ -98,6 +99,9 @@ impl Database {
             }
         }
         write(&txn, &before, &row, now).await?;
+        if may_be_the_last(&before, &row) {
+            pairs::wake_call(&txn, row.call_id, Some(row.recording_id), now).await?;
+        }
         doubles::drop_empty(&txn, &row, now).await?;
         txn.commit().await?;
         Ok(())
@@ -166,6 +170,17 @@ impl Database {
     }
 }
 
+/// A party's recording that will not be heard: the other one does not wait for it any longer.
+fn may_be_the_last(before: &Row, row: &Row) -> bool {
+    let is_gone = matches!(State::parse(&row.state), Some(State::Lost | State::Absent));
+    let is_over = before.state != row.state && is_gone || before.access_due && !row.access_due;
+    is_over
+        && matches!(
+            Part::parse(&row.part),
+            Part::Caller | Part::Callee | Part::Party
+        )
+}
+
 pub(super) fn is_leased(row: &Row, now: Timestamp) -> bool {
     row.lease_owner.is_some() && row.available_at_ms > now.ms()
 }
@@ -231,7 +246,7 @@ pub(super) async fn rest<C: ConnectionTrait>(
     .await?;
     row.failures = 0;
     row.manifest_due = i64::try_from(told).unwrap_or(i64::MAX) < row.facts_version;
-    if row.access_due || row.manifest_due {
+    if row.access_due || row.manifest_due || pairs::is_wanted(row) {
         row.work_class = Some(WorkClass::Access as i64);
         row.available_at_ms = now.ms();
     } else if row.same_as.is_some() {

@@ -155,7 +155,9 @@ impl Database {
                 notices: self.notices(*id).await?,
             });
         }
+        let call_access = self.call_access_view(call_id).await?;
         Ok(Some(ShowView {
+            call_access,
             call: CallView {
                 call_id,
                 source: row.source,

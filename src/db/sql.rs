@@ -3,6 +3,7 @@
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Statement, Value};
 
 use super::error::DbError;
+use super::txn::answered;
 
 /// Values for placeholders, in order.
 macro_rules! vals {
@@ -16,7 +17,8 @@ pub(super) async fn exec<C: ConnectionTrait>(
     sql: impl Into<String>,
     values: Vec<Value>,
 ) -> Result<u64, DbError> {
-    Ok(c.execute_raw(statement(c, sql, values))
+    let asked = c.execute_raw(statement(c, sql, values));
+    Ok(answered(c.get_database_backend(), asked)
         .await?
         .rows_affected())
 }
@@ -26,7 +28,8 @@ pub(super) async fn all<C: ConnectionTrait>(
     sql: impl Into<String>,
     values: Vec<Value>,
 ) -> Result<Vec<QueryResult>, DbError> {
-    Ok(c.query_all_raw(statement(c, sql, values)).await?)
+    let asked = c.query_all_raw(statement(c, sql, values));
+    answered(c.get_database_backend(), asked).await
 }
 
 pub(super) async fn one<C: ConnectionTrait>(
@@ -34,7 +37,8 @@ pub(super) async fn one<C: ConnectionTrait>(
     sql: impl Into<String>,
     values: Vec<Value>,
 ) -> Result<Option<QueryResult>, DbError> {
-    Ok(c.query_one_raw(statement(c, sql, values)).await?)
+    let asked = c.query_one_raw(statement(c, sql, values));
+    answered(c.get_database_backend(), asked).await
 }
 
 /// Whole rows as entities.

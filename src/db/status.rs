@@ -32,8 +32,8 @@ const REASONS: &[Text] = &[
     },
     Text {
         code: reason::ADDRESS_FORBIDDEN,
-        what: "recordings wait because their address points into a private network",
-        remedy: "if the vendor really is there, name the host in allow_hosts and set allow_private_addresses",
+        what: "recordings wait because their address points into a private network, or their file lies outside of the allowed folders",
+        remedy: "if the vendor really is there, name the host in allow_hosts and set allow_private_addresses; a file must lie in a folder of file_roots, and this user must be able to read it",
     },
     Text {
         code: reason::CREDENTIALS_REFUSED,

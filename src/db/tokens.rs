@@ -9,7 +9,7 @@ use crate::domain::ids::new_id;
 use crate::domain::rights::{Role, Scope};
 
 use super::Database;
-use super::accounts::role;
+use super::accounts::{account_name, role};
 use super::error::DbError;
 use super::rows;
 use super::sql::{exec, models, vals};
@@ -34,13 +34,18 @@ pub struct Token {
 
 #[derive(Clone, Debug)]
 pub struct NewToken {
-    /// As `accounts::account_name` gives it.
+    /// As `token_name` gives it.
     pub name: String,
     pub sha256: Sha256,
     pub role: Role,
     pub scope: Scope,
     pub created_by: String,
     pub expires_at: Option<Timestamp>,
+}
+
+/// The name as it is kept. `None` when it is no name, or the one that `[server] api_token` has in the trail.
+pub fn token_name(text: &str) -> Option<String> {
+    account_name(text).filter(|name| name != "api_token")
 }
 
 impl Database {

@@ -27,6 +27,10 @@ pub(super) fn absorb(row: &mut Row, other: &Row) -> Result<(), DbError> {
     if Part::parse(&row.part) == Part::Unknown {
         row.part.clone_from(&other.part);
     }
+    row.began_at_ms = row.began_at_ms.or(other.began_at_ms);
+    if row.party.is_none() {
+        row.party.clone_from(&other.party);
+    }
     let mut handle: Json = rows::json(&row.handle)?;
     unite(&mut handle, &rows::json(&other.handle)?);
     row.handle = handle.to_string();

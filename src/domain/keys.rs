@@ -95,6 +95,21 @@ impl Folder {
         &self.0
     }
 
+    /// The folder of the call that the recording in this one belongs to: beside it, under the same day.
+    pub fn of_call(&self, call_id: Uuid) -> Self {
+        let day = self.0.trim_end_matches('/').rsplit_once('/');
+        Self(format!(
+            "{}/call-{call_id}/",
+            day.map_or("", |(day, _)| day)
+        ))
+    }
+
+    /// The folder in which an object lies.
+    pub fn holding(key: &ObjectKey) -> Self {
+        let folder = key.0.rsplit_once('/');
+        Self(folder.map_or(String::new(), |(folder, _)| format!("{folder}/")))
+    }
+
     /// `ext` comes from the bytes, never from the vendor's name for the file.
     pub fn original(&self, sha256: &Sha256, ext: &str) -> ObjectKey {
         ObjectKey(format!("{}original-{}.{ext}", self.0, sha256.short()))
@@ -137,6 +152,12 @@ mod tests {
             format!("{base}original-ba7816bf8f01cfea.mp3")
         );
         assert_eq!(folder.access(1).as_str(), format!("{base}access-0001.mp3"));
+        let call = folder.of_call(Uuid::from_u128(7));
+        assert_eq!(
+            call.access(2).as_str(),
+            "feiyu-main/2024/03/05/call-00000000-0000-0000-0000-000000000007/access-0002.mp3"
+        );
+        assert_eq!(Folder::holding(&call.access(2)), call);
         assert_eq!(
             folder.manifest(12).as_str(),
             format!("{base}manifest-0012.json")

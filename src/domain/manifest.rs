@@ -54,6 +54,12 @@ pub struct ManifestRecording {
     /// All names under which the vendor announces it.
     pub aliases: Vec<String>,
     pub part: Part,
+    /// When its sound began, by the vendor's stamp.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_at: Option<Timestamp>,
+    /// The vendor's id of the one person whose voice it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub party: Option<String>,
     pub arrived_at: Timestamp,
     #[serde(flatten)]
     pub clocks: Clocks,

@@ -261,6 +261,25 @@ pub mod note {
     pub const OTHER_BYTES: &str = "same_recording_other_bytes";
     /// The vendor announced another file under the same name after this one was archived: both are kept.
     pub const CHANGED_AT_VENDOR: &str = "changed_at_vendor";
+    /// One of two single-party recordings that are joined in the call's own access copy; how they lie to each other is as exact as the
+    /// vendor's start stamps.
+    pub const PAIRED: &str = "paired";
+    /// The same without stamps: both beginnings were laid to one moment.
+    pub const PAIRED_BY_BEGINNINGS: &str = "paired_by_beginnings";
+    /// One party's recording, and none of the other party that can be heard: no joint copy.
+    pub const OTHER_PARTY_MISSING: &str = "other_party_missing";
+    /// Recordings of more than two parties, or with start stamps days apart: no joint copy.
+    pub const NOT_PAIRED: &str = "not_paired";
+    /// Three decoder children died over the joint copy: there is none.
+    pub const PAIRING_GAVE_UP: &str = "pairing_gave_up";
+    /// What says how a recording stands to the call's joint access copy; at most one of them is on it.
+    pub const PAIRING: &[&str] = &[
+        PAIRED,
+        PAIRED_BY_BEGINNINGS,
+        OTHER_PARTY_MISSING,
+        NOT_PAIRED,
+        PAIRING_GAVE_UP,
+    ];
     /// The vendor encrypted it and the key is not known: no access copy.
     pub const ENCRYPTED: &str = "encrypted";
 
@@ -286,6 +305,11 @@ pub mod note {
         FETCHED_PLAIN_HTTP,
         DURATION_DIFFERS,
         ENCRYPTED,
+        PAIRED,
+        PAIRED_BY_BEGINNINGS,
+        OTHER_PARTY_MISSING,
+        NOT_PAIRED,
+        PAIRING_GAVE_UP,
     ];
 }
 
@@ -301,6 +325,8 @@ pub struct AccessSettings {
     pub use_original_mp3: bool,
     /// Brings the loudness to -23 LUFS (EBU R128), as far as the peaks leave room.
     pub normalise: bool,
+    /// Two single-party recordings of a call get a stereo access copy of the call beside their own.
+    pub pair: bool,
 }
 
 impl Default for AccessSettings {
@@ -310,6 +336,7 @@ impl Default for AccessSettings {
             max_sample_rate_hz: 16_000,
             use_original_mp3: true,
             normalise: false,
+            pair: true,
         }
     }
 }
@@ -363,6 +390,30 @@ pub struct TranscodeJob {
     pub waveform: PathBuf,
     pub settings: AccessSettings,
     pub tags: AccessTags,
+}
+
+/// Files of two persons for a decoder child: the call's joint access copy. Paths as in [`TranscodeJob`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairJob {
+    /// In the order in which they play.
+    pub left: Vec<PairPiece>,
+    pub right: Vec<PairPiece>,
+    /// The highest of all files; the copy's own follows from it and the settings.
+    pub sample_rate_hz: u32,
+    pub mp3: PathBuf,
+    pub settings: AccessSettings,
+    pub tags: AccessTags,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairPiece {
+    pub input: PathBuf,
+    #[serde(default)]
+    pub raw: Option<RawAudio>,
+    /// From the beginning of the copy.
+    pub at_ms: u64,
+    /// Hundredths of a decibel by which it is made louder.
+    pub gain_cb: i32,
 }
 
 /// The access copy that was made.

@@ -107,6 +107,10 @@ pub struct Announced {
     /// Never a whole signed address: the path without its query.
     pub aliases: Vec<String>,
     pub part: Part,
+    /// When its sound began, by the vendor's stamp; for laying two parties' recordings beside each other.
+    pub began_at: Option<Timestamp>,
+    /// The vendor's id of the one person whose voice it is.
+    pub party: Option<String>,
     /// What `locate` needs beside the ids, in the vendor's own shape.
     pub handle: Value,
     /// A short-lived address that came with the notice.

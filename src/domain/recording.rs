@@ -180,17 +180,20 @@ pub enum Role {
     Access,
     Waveform,
     Manifest,
+    /// Two parties' recordings of a call in one stereo file: the call's own access copy, in the call's folder.
+    CallAccess,
     /// An object of a recording that turned out to be this one after both were archived; it stays in the
     /// folder in which it was made.
     Duplicate,
 }
 
 impl Role {
-    pub const ALL: [Role; 5] = [
+    pub const ALL: [Role; 6] = [
         Role::Original,
         Role::Access,
         Role::Waveform,
         Role::Manifest,
+        Role::CallAccess,
         Role::Duplicate,
     ];
 
@@ -200,6 +203,7 @@ impl Role {
             Role::Access => "access",
             Role::Waveform => "waveform",
             Role::Manifest => "manifest",
+            Role::CallAccess => "call_access",
             Role::Duplicate => "duplicate",
         }
     }

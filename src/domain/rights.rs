@@ -89,12 +89,19 @@ impl Right {
 #[serde(default, deny_unknown_fields)]
 pub struct Scope {
     /// Names of sources.
+    #[schema(max_items = 1000, value_type = Vec<Entry>)]
     pub sources: Vec<String>,
     /// Numbers of which a call must have one, or one of `parties`: with `+` or `00` exactly, else the end of one.
+    #[schema(max_items = 1000, value_type = Vec<Entry>)]
     pub numbers: Vec<String>,
     /// Ids of parties, as the vendor writes them, in any case.
+    #[schema(max_items = 1000, value_type = Vec<Entry>)]
     pub parties: Vec<String>,
 }
+
+/// One entry of a list, in the API's document.
+#[derive(Debug)]
+pub struct Entry;
 
 impl Scope {
     /// Every call.

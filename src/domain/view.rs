@@ -96,6 +96,8 @@ pub struct AccessView {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ShowView {
     pub call: CallView,
+    /// Both parties' recordings in one stereo file, caller left, where the vendor gives each party its own.
+    pub call_access: Option<AccessView>,
     pub recordings: Vec<RecordingDetail>,
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::digest::Sha256;
-use crate::providers::cdr::settings::Settings;
+use crate::providers::cdr::settings::{FOLDER, Settings};
 
 use super::ways::{Inlet, Taken};
 
@@ -21,6 +21,8 @@ const AUDIO: [&str; 12] = [
 ];
 const DEEPEST: usize = 16;
 const LARGEST_SIDECAR: u64 = 256 * 1024;
+/// Of a message of `cdr/1`.
+const LONGEST_EVENT_ID: usize = 128;
 const LEAST_PAUSE: Duration = Duration::from_millis(200);
 
 /// What a file looked like; told of once it looked so twice.
@@ -29,6 +31,9 @@ struct Look {
     bytes: u64,
     modified: Option<std::time::SystemTime>,
 }
+
+/// What was told of: a file, or a message and whether its file was there.
+type Told = BTreeMap<PathBuf, (Look, bool)>;
 
 #[derive(Debug, Default)]
 struct Sight {
@@ -45,7 +50,7 @@ pub async fn run(inlet: Inlet, settings: Settings, stop: CancellationToken) {
     };
     let source = inlet.provider.name().to_owned();
     let mut before = Sight::default();
-    let mut told: BTreeMap<PathBuf, Look> = BTreeMap::new();
+    let mut told = Told::new();
     let mut reported: BTreeSet<PathBuf> = BTreeSet::new();
     let pause = settings.settle_time.max(LEAST_PAUSE);
     while !stop.is_cancelled() {
@@ -141,12 +146,11 @@ async fn tell(
     root: &Path,
     before: &Sight,
     now: &Sight,
-    told: &mut BTreeMap<PathBuf, Look>,
+    told: &mut Told,
     reported: &mut BTreeSet<PathBuf>,
 ) {
     told.retain(|path, _| now.audio.contains_key(path) || now.sidecars.contains_key(path));
-    let is_new =
-        |path: &PathBuf, seen: &Look, told: &BTreeMap<PathBuf, Look>| told.get(path) != Some(seen);
+    let is_new = |path: &PathBuf, seen: (Look, bool), told: &Told| told.get(path) != Some(&seen);
     let mut with_sidecar = BTreeSet::new();
     for (path, seen) in &now.sidecars {
         let audio = audio_of(path, &now.audio);
@@ -155,6 +159,7 @@ async fn tell(
         let audio_settled = audio
             .as_ref()
             .is_none_or(|audio| before.audio.get(audio) == now.audio.get(audio));
+        let seen = (*seen, audio.is_some());
         if is_settled && audio_settled && is_new(path, seen, told) {
             let body = sidecar(path, audio.as_deref()).await;
             let taken = match body {
@@ -171,17 +176,17 @@ async fn tell(
                 }
             };
             if settle(inlet, path, taken) {
-                told.insert(path.clone(), *seen);
+                told.insert(path.clone(), seen);
             }
         }
     }
     for (path, seen) in &now.audio {
         let is_settled = before.audio.get(path) == Some(seen);
-        if is_settled && !with_sidecar.contains(path) && is_new(path, seen, told) {
+        if is_settled && !with_sidecar.contains(path) && is_new(path, (*seen, true), told) {
             let body = alone(inlet, root, path, seen);
             let taken = inlet.take(body.to_string().into(), false).await;
             if settle(inlet, path, taken) {
-                told.insert(path.clone(), *seen);
+                told.insert(path.clone(), (*seen, true));
             }
         }
     }
@@ -240,6 +245,14 @@ async fn sidecar(path: &Path, audio: Option<&Path>) -> Result<Vec<u8>, Unread> {
             "state": "ready",
             "locator": { "type": "file", "path": audio },
         }]);
+        // Another event than the message alone, which may have been told before its file was there.
+        if let Some(event) = message["event_id"].as_str() {
+            let with_file = format!("{event}:file");
+            message["event_id"] = match with_file.len() {
+                0..=LONGEST_EVENT_ID => with_file.into(),
+                _ => Sha256::of(with_file.as_bytes()).hex().into(),
+            };
+        }
         return Ok(message.to_string().into_bytes());
     }
     Ok(body)
@@ -267,7 +280,7 @@ fn alone(inlet: &Inlet, root: &Path, path: &Path, seen: &Look) -> Value {
         "event_id": Sha256::of(event.as_bytes()).hex(),
         "event_type": "recording.ready",
         "occurred_at": made_at,
-        "source": { "provider": "folder", "account": inlet.provider.name() },
+        "source": { "provider": FOLDER, "account": inlet.provider.name() },
         "call": { "id": id, "ended_at": made_at },
         "recordings": [{
             "id": id,

@@ -8,7 +8,7 @@ use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
 use async_nats::jetstream::stream::{self, StorageType};
 use async_nats::jetstream::{self, AckKind, Message};
-use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions};
+use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions, HeaderMap};
 use futures::StreamExt as _;
 use percent_encoding::percent_decode_str;
 use tokio_util::sync::CancellationToken;
@@ -25,8 +25,10 @@ const DELIVERIES: i64 = 10;
 const MAX_PENDING: i64 = 256;
 const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 const REPEATS_WITHIN: Duration = Duration::from_secs(120);
-/// More than a message's headers and ours take, in bytes.
+/// More than the headers of a copy take, in bytes; of a server with little room a quarter of it.
 const HEADERS: usize = 64 << 10;
+/// The largest part of a copy, in bytes: JetStream cannot read more than 32 MiB back from its own files.
+const PART: usize = 8 << 20;
 const DEAD_STREAM: &str = "CDR_DEAD";
 const DEAD_SUBJECTS: &str = "cdr.dead.v1.>";
 
@@ -153,7 +155,7 @@ async fn handle(
         .map_err(trouble("ending a message"))
 }
 
-/// A copy with the reason, in a stream of its own; it is kept there before the message is ended.
+/// A copy with the reason, in a stream of its own; all of it is kept there before the message is ended.
 async fn put_aside(
     inlet: &Inlet,
     jetstream: &jetstream::Context,
@@ -169,34 +171,65 @@ async fn put_aside(
         .get_or_create_stream(dead)
         .await
         .map_err(trouble("making the stream for what cannot be read"))?;
-    let mut headers = message.headers.clone().unwrap_or_default();
-    headers.insert("X-Reject-Reason", why);
-    // The original's own would make every copy but the first a repeat.
     let place = message
         .info()
         .map_err(trouble("reading a message's place"))?;
     let id = format!("dead-{}-{}", place.stream, place.stream_sequence);
-    headers.insert("Nats-Msg-Id", id.as_str());
-    // A copy that the server would not take with one more header: the original stays in its stream, at the place
-    // that the id names.
     let room = jetstream.client().server_info().max_payload;
-    let copy = if message.payload.len() + HEADERS < room {
-        message.payload.clone()
-    } else {
-        headers.insert("X-Left-Out", message.payload.len().to_string().as_str());
-        bytes::Bytes::new()
-    };
-    jetstream
-        .publish_with_headers(
-            format!("cdr.dead.v1.{}", inlet.provider.kind()),
-            headers,
-            copy,
-        )
-        .await
-        .map_err(trouble("putting a message aside"))?
-        .await
-        .map_err(trouble("putting a message aside"))?;
+    let copies = copies(message, room);
+    let parts = copies.len();
+    for (n, (mut headers, body)) in (1..).zip(copies) {
+        headers.insert("X-Reject-Reason", why);
+        // The original's own would make every copy but the first a repeat.
+        let id = if parts == 1 {
+            id.clone()
+        } else {
+            headers.insert("X-Part", format!("{n}/{parts}").as_str());
+            format!("{id}-{n}")
+        };
+        headers.insert("Nats-Msg-Id", id.as_str());
+        jetstream
+            .publish_with_headers(
+                format!("cdr.dead.v1.{}", inlet.provider.kind()),
+                headers,
+                body,
+            )
+            .await
+            .map_err(trouble("putting a message aside"))?
+            .await
+            .map_err(trouble("putting a message aside"))?;
+    }
     Ok(())
+}
+
+/// The message once more, in as many parts as the server needs: a stream that drops what was ended has it no more,
+/// so all of it must be in the copy. Headers that leave no room for ours go in front of the body, as they were sent.
+fn copies(message: &Message, room: usize) -> Vec<(HeaderMap, bytes::Bytes)> {
+    let reserve = HEADERS.min(room / 4);
+    let told = message.headers.clone().unwrap_or_default();
+    let mut block = "NATS/1.0\r\n".to_owned();
+    for (name, values) in told.iter() {
+        for value in values {
+            block += &format!("{name}: {value}\r\n");
+        }
+    }
+    block += "\r\n";
+    let (headers, body) = if block.len() > reserve / 2 {
+        let mut headers = HeaderMap::new();
+        headers.insert("X-Headers-In-Body", block.len().to_string().as_str());
+        let whole = [block.as_bytes(), &message.payload].concat();
+        (headers, whole.into())
+    } else {
+        (told, message.payload.clone())
+    };
+    if body.len() + reserve <= room {
+        return vec![(headers, body)];
+    }
+    let part = (room - reserve).clamp(1, PART);
+    let starts = (0..body.len()).step_by(part);
+    starts
+        .map(|at| (headers.clone(), body.slice(at..body.len().min(at + part))))
+        .collect()
 }
 
 /// What the address says of who we are: a user and a password, or a token alone. The client does not look there.

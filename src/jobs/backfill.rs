@@ -4,17 +4,16 @@
 //! What a newcomer gets wrong: the cursor is written after the notices of its page. A kill in between costs
 //! one page that is told again and is a repeat.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::db::notices::Added;
 use crate::db::{Database, DbError};
 use crate::domain::clock::{SharedClock, Timestamp};
-use crate::domain::digest::Hasher;
 use crate::domain::notice::{Door, Notice};
 use crate::domain::reading::Reading;
 use crate::domain::retry::{RetryAdvice, backoff};
@@ -22,8 +21,9 @@ use crate::pipeline::foreign::{Row, topic};
 use crate::pipeline::{foreign, intake};
 use crate::providers::contract::{AskedCall, Provider, ProviderError, Told, Window};
 
-use super::forecast::{Forecast, forecast};
-use super::table::{Content, Table, TableError};
+use super::forecast::{Forecast, Pace, forecast};
+use super::ids::{Hashed, Ids};
+use super::table::TableError;
 
 /// Rows of a file between two cursors.
 const ROWS: usize = 256;
@@ -31,6 +31,10 @@ const ROWS: usize = 256;
 const MOST_PAGES: u32 = 100_000;
 /// Tries of one question.
 const TRIES: u32 = 8;
+/// What this machine does is measured over so long, and says nothing below that.
+const SEEN_WITHIN: Duration = Duration::from_secs(600);
+const SEEN_AT_LEAST: Duration = Duration::from_secs(30);
+const LEAST_SEEN: u64 = 30;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BackfillError {
@@ -95,8 +99,29 @@ pub struct Backfill<'a> {
 }
 
 impl Backfill<'_> {
-    fn rate(&self) -> f64 {
-        self.provider.common().requests_per_second
+    /// How fast it can go: by the vendor's rate, and by what this machine did while work waited for it.
+    async fn pace(&self, questions_each: u64) -> Result<Pace, DbError> {
+        let common = self.provider.common();
+        let now = self.clock.now();
+        let seen = self
+            .db
+            .seen_while_waiting(&common.name, now, SEEN_WITHIN)
+            .await?;
+        let seen = seen.filter(|seen| {
+            seen.recordings >= LEAST_SEEN && seen.elapsed_ms >= SEEN_AT_LEAST.as_millis() as i64
+        });
+        Ok(Pace {
+            requests_per_second: common.requests_per_second,
+            questions_each,
+            machine_per_second: seen
+                .map(|seen| seen.recordings as f64 * 1000.0 / seen.elapsed_ms as f64),
+        })
+    }
+
+    /// Recordings of the source that wait to be fetched, and notices that nobody has read yet.
+    async fn waiting(&self) -> Result<u64, DbError> {
+        let name = self.provider.name();
+        Ok(self.db.count_to_fetch(name).await? + self.db.count_unread(name).await?)
     }
 
     /// Walks the vendor's list of `window`.
@@ -112,6 +137,7 @@ impl Backfill<'_> {
         }
         // The bucket goes last: what fails there costs nothing that the vendor lists.
         let lists = [(can.can_list, "list"), (can.can_list_bucket, "bucket")];
+        let waiting = self.waiting().await?;
         let (mut ends, mut whole) = (Vec::new(), None::<Report>);
         for (_, list) in lists.into_iter().filter(|(is_there, _)| *is_there) {
             let plan = format!("{list} {} {}", window.from, window.to);
@@ -123,7 +149,11 @@ impl Backfill<'_> {
                 None => report,
             });
         }
-        self.forecast(ends, whole.unwrap_or_default()).await
+        let mut report = whole.unwrap_or_default();
+        let known = report.repeated;
+        let (pace, now) = (self.pace(1).await?, self.clock.now());
+        report.forecast = forecast(ends, known, waiting, pace, now);
+        Ok(report)
     }
 
     /// One list of the window from its cursor to its end.
@@ -155,11 +185,16 @@ impl Backfill<'_> {
             };
             walked += 1;
             report.walked += 1;
+            let keys = listed.told.iter().map(|told| told.dedup_key.as_str());
+            let known = self.known(keys).await?;
             for told in &listed.told {
-                ends.extend(self.ends_of(told));
+                if !known.contains(&told.dedup_key) {
+                    ends.extend(self.ends_of(told));
+                }
             }
             if self.dry_run {
-                report.stored += listed.told.len() as u64;
+                report.stored += (listed.told.len() - known.len()) as u64;
+                report.repeated += known.len() as u64;
             } else {
                 self.store(listed.told, Door::Poll, report).await?;
             }
@@ -185,26 +220,54 @@ impl Backfill<'_> {
         self.provider.capabilities().asks() || !self.provider.expected(&probe).is_empty()
     }
 
-    /// What a file of ids will come to, without a question; and the plan's name, by its content.
-    pub fn forecast_ids<R: Read>(
+    /// What a file of ids will come to, without a question; and the plan's name, by its content. What was told
+    /// before waits already, or is archived.
+    pub async fn forecast_ids<R: Read>(
         &self,
         file: R,
-        waiting: u64,
     ) -> Result<(Forecast, String), BackfillError> {
         let mut ids = Ids::open(Hashed::new(file), self.provider.name())?;
-        let mut ends = Vec::new();
-        let asks = self.provider.capabilities().asks();
-        while let Some((_, row)) = ids.next_row()? {
-            if let Ok(Some(row)) = row {
+        let (mut ends, mut batch) = (Vec::new(), Vec::new());
+        let mut told_before = 0;
+        let keeps = self.provider.common().provider_keeps;
+        loop {
+            let next = ids.next_row()?;
+            let is_over = next.is_none();
+            if let Some((_, Ok(Some(row)))) = next {
                 let ended = row.ended_at.or(row.started_at);
-                let keeps = self.provider.common().provider_keeps;
-                ends.push(ended.zip(keeps).map(|(at, keeps)| at.plus(keeps)));
+                let end = ended.zip(keeps).map(|(at, keeps)| at.plus(keeps));
+                batch.push((wanted(&row).dedup_key, end));
+            }
+            if is_over || batch.len() >= ROWS {
+                let known = self
+                    .known(batch.iter().map(|(key, _)| key.as_str()))
+                    .await?;
+                told_before += known.len() as u64;
+                let new = batch.drain(..).filter(|(key, _)| !known.contains(key));
+                ends.extend(new.map(|(_, end)| end));
+            }
+            if is_over {
+                break;
             }
         }
         let plan = format!("ids {}", ids.table.into_reader().digest());
+        let each = 1 + u64::from(self.provider.capabilities().asks());
+        let (pace, waiting) = (self.pace(each).await?, self.waiting().await?);
         let now = self.clock.now();
-        let each = 1 + u64::from(asks);
-        Ok((forecast(ends, waiting, self.rate(), each, now), plan))
+        Ok((forecast(ends, told_before, waiting, pace, now), plan))
+    }
+
+    /// Which of these messages the source told before.
+    async fn known<'k>(
+        &self,
+        keys: impl Iterator<Item = &'k str>,
+    ) -> Result<BTreeSet<String>, DbError> {
+        let keys: Vec<&str> = keys.collect();
+        let mut known = BTreeSet::new();
+        for part in keys.chunks(ROWS) {
+            known.extend(self.db.known_notices(self.provider.name(), part).await?);
+        }
+        Ok(known)
     }
 
     /// Walks a file of ids.
@@ -317,18 +380,6 @@ impl Backfill<'_> {
         Ok(())
     }
 
-    async fn forecast(
-        &self,
-        ends: Vec<Option<Timestamp>>,
-        mut report: Report,
-    ) -> Result<Report, BackfillError> {
-        let name = self.provider.name();
-        let waiting = self.db.count_to_fetch(name).await?;
-        let now = self.clock.now();
-        report.forecast = forecast(ends, waiting, self.rate(), 1, now);
-        Ok(report)
-    }
-
     async fn store(&self, told: Vec<Told>, door: Door, report: &mut Report) -> Result<(), DbError> {
         let added = told.into_iter().map(|told| {
             let provider = self.provider.as_ref();
@@ -401,114 +452,5 @@ fn wanted(row: &Row) -> Told {
         ),
         body: body.into(),
         unreadable: None,
-    }
-}
-
-/// A file of ids: a table with `provider_call_id`, or a JSON object with it on each line.
-struct Ids<R> {
-    table: Table<R>,
-    columns: Option<super::import::Columns>,
-    source: String,
-}
-
-type IdRow = Result<Option<Row>, String>;
-
-impl<R: Read> Ids<R> {
-    fn open(file: R, source: &str) -> Result<Self, BackfillError> {
-        let table = Table::open(file)?;
-        let columns = match table.header() {
-            Some(header) => {
-                let columns = super::import::Columns::of(header).map_err(BackfillError::Header)?;
-                if matches!(columns, super::import::Columns::Directory(_)) {
-                    let why = "the header has no provider_call_id";
-                    return Err(BackfillError::Header(why.to_owned()));
-                }
-                Some(columns)
-            }
-            None => None,
-        };
-        Ok(Self {
-            table,
-            columns,
-            source: source.to_owned(),
-        })
-    }
-
-    /// The next row: `None` within it belongs to another source.
-    fn next_row(&mut self) -> Result<Option<(u64, IdRow)>, BackfillError> {
-        let Some(entry) = self.table.next_entry()? else {
-            return Ok(None);
-        };
-        let row = match (entry.content, &self.columns) {
-            (Err(why), _) => Err(why.to_owned()),
-            (Ok(Content::Cells(cells)), Some(super::import::Columns::Calls(columns))) => {
-                columns.row(cells, chrono_tz::Tz::UTC)
-            }
-            (Ok(Content::Json(line)), _) => json_row(&line),
-            (Ok(Content::Cells(_)), _) => Err("not_json".to_owned()),
-        };
-        let row = row.map(|(source, row)| {
-            let is_ours = source.is_none_or(|source| source == self.source);
-            is_ours.then_some(row)
-        });
-        Ok(Some((entry.line, row)))
-    }
-}
-
-fn json_row(line: &[u8]) -> Result<(Option<String>, Row), String> {
-    let Ok(Value::Object(mut members)) = serde_json::from_slice(line) else {
-        return Err("not_json".to_owned());
-    };
-    let mut text = |name: &str| match members.remove(name) {
-        Some(Value::String(text)) if !text.is_empty() => Some(text),
-        _ => None,
-    };
-    let provider_call_id = text("provider_call_id").ok_or("missing:provider_call_id")?;
-    let source = text("source");
-    let time = |text: Option<String>, name: &str| match text {
-        None => Ok(None),
-        Some(text) => Timestamp::parse(&text)
-            .map(Some)
-            .ok_or_else(|| format!("bad_value:{name}")),
-    };
-    let started_at = time(text("started_at"), "started_at")?;
-    let ended_at = time(text("ended_at"), "ended_at")?;
-    members.sort_keys();
-    Ok((
-        source,
-        Row {
-            provider_call_id,
-            started_at,
-            ended_at,
-            custom: members,
-            ..Row::default()
-        },
-    ))
-}
-
-/// Hashes what is read: a plan goes on only with the same file.
-struct Hashed<R> {
-    reader: R,
-    hasher: Hasher,
-}
-
-impl<R> Hashed<R> {
-    fn new(reader: R) -> Self {
-        Self {
-            reader,
-            hasher: Hasher::new(),
-        }
-    }
-
-    fn digest(self) -> String {
-        self.hasher.finish().sha256.hex()
-    }
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.reader.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
-        Ok(read)
     }
 }

@@ -248,7 +248,8 @@ impl Backups {
         Ok(self.settings.folder(&self.base_dir, file))
     }
 
-    /// A new file in that folder, which is made when it is missing.
+    /// A new file in that folder, which is made when it is missing. Names are exact to the second; where one is taken, the
+    /// next free second names the file.
     pub fn next_file(&self) -> Result<PathBuf, BackupError> {
         use std::os::unix::fs::DirBuilderExt as _;
         let folder = self.folder()?;
@@ -260,7 +261,14 @@ impl Backups {
             let what = format!("cannot make the folder: {error}");
             BackupError::write(&error, what, &folder)
         })?;
-        Ok(folder.join(file_name(self.clock.now())))
+        let mut at = self.clock.now();
+        loop {
+            let file = folder.join(file_name(at));
+            if !file.exists() {
+                return Ok(file);
+            }
+            at = at.plus(Duration::from_secs(1));
+        }
     }
 
     /// Writes one backup.

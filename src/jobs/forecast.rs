@@ -7,10 +7,18 @@ use crate::domain::clock::Timestamp;
 /// A loss, or none, of many recordings that are fetched at a steady rate, those that die first before others.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Forecast {
+    /// That are new here.
     pub recordings: u64,
+    /// Of the same list or file, told by an earlier run: they wait already, or are archived.
+    pub told_before: u64,
     /// Of the source, waiting already: they share its rate.
     pub waiting_before: u64,
     pub requests_per_second: f64,
+    /// Recordings that this machine archived in a second while more were waiting, lately, where that is
+    /// less than the vendor's rate allows: then it is the limit.
+    pub machine_per_second: Option<f64>,
+    /// Something was waiting lately. Otherwise that this machine keeps up with the vendor's rate is assumed.
+    pub machine_was_seen: bool,
     /// Questions to the vendor for all of it.
     pub questions: u64,
     pub done_at: Option<Timestamp>,
@@ -25,14 +33,44 @@ pub struct Forecast {
     pub rate_that_would_do: Option<f64>,
 }
 
-/// `gone_at`: of each recording, where it is known. `questions_each`: to find one and to fetch it.
+/// How fast it can go.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    pub requests_per_second: f64,
+    /// To find one and to fetch it.
+    pub questions_each: u64,
+    /// Recordings a second, where it was seen.
+    pub machine_per_second: Option<f64>,
+}
+
+impl Pace {
+    /// From one recording to the next; whichever is slower, vendor or machine.
+    fn ms_each(&self) -> f64 {
+        let vendor = self.questions_each.max(1) as f64 * 1000.0 / self.requests_per_second;
+        vendor.max(self.machine_per_second.map_or(0.0, |seen| 1000.0 / seen))
+    }
+
+    /// The machine is clearly slower than the vendor allows.
+    fn is_the_machines(&self) -> bool {
+        let vendor = self.requests_per_second / self.questions_each.max(1) as f64;
+        self.machine_per_second
+            .is_some_and(|seen| seen < vendor * 0.9)
+    }
+}
+
+/// `gone_at`: of each recording that is new, where it is known.
 pub fn forecast(
     mut gone_at: Vec<Option<Timestamp>>,
+    told_before: u64,
     waiting_before: u64,
-    requests_per_second: f64,
-    questions_each: u64,
+    pace: Pace,
     now: Timestamp,
 ) -> Forecast {
+    let Pace {
+        requests_per_second,
+        questions_each,
+        ..
+    } = pace;
     let recordings = gone_at.len() as u64;
     let unknown_end = gone_at.iter().filter(|gone| gone.is_none()).count() as u64;
     let lost_already = gone_at
@@ -43,7 +81,7 @@ pub fn forecast(
     gone_at.retain(|gone| gone.is_none_or(|gone| gone > now));
     // In the order of work: deadline first, and what nobody knows last.
     gone_at.sort_by_key(|gone| (gone.is_none(), *gone));
-    let ms_each = questions_each.max(1) as f64 * 1000.0 / requests_per_second;
+    let ms_each = pace.ms_each();
     let at = |n: u64| now.plus_ms((n as f64 * ms_each).min(1e15) as i64);
     let mut will_be_lost = 0;
     let mut first_loss_at = None;
@@ -63,8 +101,12 @@ pub fn forecast(
     let still = fetched + unknown_end;
     Forecast {
         recordings,
+        told_before,
         waiting_before,
         requests_per_second,
+        // What the vendor's rate held back says nothing of the machine.
+        machine_per_second: pace.machine_per_second.filter(|_| pace.is_the_machines()),
+        machine_was_seen: pace.machine_per_second.is_some(),
         questions: (recordings - lost_already + waiting_before) * questions_each.max(1),
         done_at: Some(at(still)),
         lost_already,
@@ -88,6 +130,22 @@ impl Forecast {
         );
         if let Some(at) = self.done_at {
             text += &format!(": done about {at}");
+        }
+        if self.told_before > 0 {
+            text += &format!("\n  {} more were told by an earlier run", self.told_before);
+        }
+        match self.machine_per_second {
+            Some(seen) => {
+                text += &format!(
+                    "\n  this machine archived {seen:.1} a second while more were waiting: that is the limit, \
+                     not the vendor's rate"
+                );
+            }
+            None if !self.machine_was_seen => {
+                text += "\n  assumed: this machine keeps up with that rate. Once it is at work, --dry-run tells by \
+                         what it did";
+            }
+            None => {}
         }
         if self.unknown_end > 0 {
             text += &format!(
@@ -116,6 +174,14 @@ impl Forecast {
 mod tests {
     use super::*;
 
+    fn pace(requests_per_second: f64, questions_each: u64) -> Pace {
+        Pace {
+            requests_per_second,
+            questions_each,
+            machine_per_second: None,
+        }
+    }
+
     const NOW: Timestamp = Timestamp::from_ms(1_712_346_600_000);
 
     fn in_s(seconds: i64) -> Option<Timestamp> {
@@ -125,7 +191,7 @@ mod tests {
     #[test]
     fn what_fits_into_the_time_is_not_lost() {
         let all = (0..100).map(|_| in_s(60)).collect();
-        let fine = forecast(all, 0, 2.0, 1, NOW);
+        let fine = forecast(all, 0, 0, pace(2.0, 1), NOW);
         assert_eq!((fine.will_be_lost, fine.done_at), (0, in_s(50)));
         assert!(!fine.is_bad());
         assert_eq!(fine.rate_that_would_do, None);
@@ -136,7 +202,7 @@ mod tests {
         let mut all: Vec<_> = (0..100).map(|_| in_s(60)).collect();
         all.push(in_s(-5));
         all.push(None);
-        let told = forecast(all.clone(), 10, 1.0, 1, NOW);
+        let told = forecast(all.clone(), 0, 10, pace(1.0, 1), NOW);
         assert_eq!(
             (told.lost_already, told.will_be_lost, told.unknown_end),
             (1, 50, 1)
@@ -144,7 +210,7 @@ mod tests {
         assert_eq!(told.first_loss_at, in_s(60));
         let rate = told.rate_that_would_do.unwrap();
         assert!((1.8..2.0).contains(&rate), "{rate}");
-        let faster = forecast(all, 10, rate, 1, NOW);
+        let faster = forecast(all, 0, 10, pace(rate, 1), NOW);
         assert_eq!((faster.will_be_lost, faster.lost_already), (0, 1));
         assert!(told.text().contains("WILL BE LOST"));
     }
@@ -152,7 +218,46 @@ mod tests {
     #[test]
     fn each_question_counts() {
         let all = vec![None; 30];
-        assert_eq!(forecast(all.clone(), 0, 3.0, 1, NOW).done_at, in_s(10));
-        assert_eq!(forecast(all, 0, 3.0, 2, NOW).done_at, in_s(20));
+        assert_eq!(
+            forecast(all.clone(), 0, 0, pace(3.0, 1), NOW).done_at,
+            in_s(10)
+        );
+        assert_eq!(forecast(all, 0, 0, pace(3.0, 2), NOW).done_at, in_s(20));
+    }
+    #[test]
+    fn the_slower_of_vendor_and_machine_counts() {
+        let all = vec![None; 30];
+        let told = |seen| {
+            let pace = Pace {
+                machine_per_second: Some(seen),
+                ..pace(6.0, 2)
+            };
+            forecast(all.clone(), 5, 0, pace, NOW)
+        };
+        let slow = told(1.5);
+        assert_eq!(
+            (slow.done_at, slow.machine_per_second),
+            (in_s(20), Some(1.5))
+        );
+        assert!(slow.text().contains("1.5 a second while more were waiting"));
+        assert!(slow.text().contains("5 more were told"));
+        // Held back by the vendor, or about as fast.
+        for seen in [2.9, 3.0, 50.0] {
+            let held = told(seen);
+            assert_eq!(held.machine_per_second, None);
+            assert!(!held.text().contains("machine"));
+        }
+        assert!(
+            forecast(all.clone(), 0, 0, pace(3.0, 1), NOW)
+                .text()
+                .contains("assumed")
+        );
+        // What dies while a slow machine works is lost, whatever the vendor allows.
+        let all = (0..30).map(|_| in_s(10)).collect();
+        let pace = Pace {
+            machine_per_second: Some(1.5),
+            ..pace(100.0, 1)
+        };
+        assert_eq!(forecast(all, 0, 0, pace, NOW).will_be_lost, 15);
     }
 }

@@ -9,6 +9,7 @@ pub mod backup;
 pub mod fixity;
 pub mod forecast;
 pub mod holds;
+mod ids;
 pub mod import;
 pub mod leftovers;
 pub mod moving;

@@ -21,6 +21,7 @@ use crate::domain::digest::Fingerprint;
 use crate::domain::keys::{ObjectKey, manifest_number};
 use crate::domain::manifest::Manifest;
 use crate::domain::proof::ArchiveProof;
+use crate::domain::recording::Role;
 
 /// A manifest describes a handful of objects; anything larger is not one of ours.
 const LARGEST_MANIFEST: u64 = 16 * 1024 * 1024;
@@ -221,6 +222,9 @@ impl Walk<'_> {
             let Some(read) = read? else { continue };
             told.extend(self.sort_out(read));
         }
+        for (manifest, read) in &mut told {
+            self.with_joint(manifest, &mut read.held).await?;
+        }
         if self.mode == Mode::Empty {
             self.insert(told, on_recording).await?;
             return Ok(());
@@ -328,6 +332,9 @@ impl Walk<'_> {
             tracing::warn!(folder, "its manifests went away during the walk");
             return Ok(());
         };
+        let mut held = held.clone();
+        self.with_joint(&manifest, &mut held).await?;
+        let held = &held;
         // To the end of the chain; a ring, which nobody writes, ends where it began.
         for _ in 0..self.into.len() {
             let next = manifest.united_into.and_then(|id| self.into.get(&id));
@@ -341,6 +348,24 @@ impl Walk<'_> {
             .adopt_united(&manifest, &stored, held, self.now)
             .await;
         self.note(&manifest, held, written)
+    }
+
+    /// The call's joint copy is named by a recording's manifest and lies in the call's folder: looked for there.
+    async fn with_joint(
+        &self,
+        manifest: &Manifest,
+        held: &mut BTreeMap<String, u64>,
+    ) -> Result<(), RebuildError> {
+        let joint = manifest
+            .objects
+            .iter()
+            .filter(|o| o.role == Role::CallAccess);
+        for object in joint {
+            if let Some(info) = self.archive.head(&object.key).await? {
+                held.insert(object.key.to_string(), info.bytes);
+            }
+        }
+        Ok(())
     }
 
     /// The sound manifests of a folder, and what the newest of them says.

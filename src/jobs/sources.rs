@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::providers::contract::{Finding, Provider, Severity};
 use crate::providers::sources::Sources;
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct SourceView {
     pub source: String,
     pub kind: String,
@@ -19,7 +19,7 @@ pub struct SourceView {
     pub findings: Vec<Finding>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct HookView {
     pub topic: String,
     pub url: String,
@@ -41,9 +41,11 @@ fn view(provider: &dyn Provider, base: &str) -> SourceView {
     if let Some(token) = common.hook_tokens.first() {
         path = format!("{path}/{}", token.expose());
     }
+    // Without the token that it needs a source has no address: what it knows comes by another way.
     let hooks = provider
         .topics()
         .iter()
+        .filter(|_| !is_closed(provider))
         .map(|topic| HookView {
             topic: topic.name.to_owned(),
             url: if topic.name.is_empty() {
@@ -69,11 +71,16 @@ fn view(provider: &dyn Provider, base: &str) -> SourceView {
     }
 }
 
+/// A kind that takes nothing without a token, and has none: its messages come from a queue or a folder.
+fn is_closed(provider: &dyn Provider) -> bool {
+    provider.common().hook_tokens.is_empty() && provider.capabilities().token_required
+}
+
 fn findings(provider: &dyn Provider, base: &str) -> Vec<Finding> {
     let common = provider.common();
     let place = format!("[sources.{}]", common.name);
     let mut findings = Vec::new();
-    if common.hook_tokens.is_empty() {
+    if common.hook_tokens.is_empty() && !is_closed(provider) {
         findings.push(Finding {
             code: "no_hook_token",
             severity: Severity::Warning,

@@ -32,6 +32,12 @@ pub async fn status(
             view.alarms.push(unconfigured(&status.source, count, since));
         }
     }
+    // One of which nothing but refused pushes is known has no kind in the database.
+    for status in view.sources.iter_mut().filter(|s| s.kind.is_empty()) {
+        if let Some(provider) = sources.get(&status.source) {
+            provider.kind().clone_into(&mut status.kind);
+        }
+    }
     // A source that has never sent anything is worth seeing too.
     for (name, provider) in sources.snapshot().iter() {
         if !view.sources.iter().any(|status| status.source == *name) {

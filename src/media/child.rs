@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{MediaError, sandbox, transcode};
-use crate::domain::media::{RawAudio, TranscodeJob, TranscodeReport};
+use super::{MediaError, pair, sandbox, transcode};
+use crate::domain::media::{PairJob, RawAudio, TranscodeJob, TranscodeReport};
 
 /// The subcommand's name.
 pub const SUBCOMMAND: &str = "decoder-child";
@@ -34,6 +34,8 @@ pub struct Request {
 pub enum Work {
     /// Access copy, waveform, findings.
     Transcode(TranscodeJob),
+    /// Two parties' files in one stereo copy.
+    Pair(PairJob),
     /// Findings only.
     Probe {
         input: PathBuf,
@@ -106,6 +108,7 @@ fn work(request: &Request) -> Result<TranscodeReport, MediaError> {
     sandbox::grant_cpu(request.cpu_seconds)?;
     match &request.work {
         Work::Transcode(job) => transcode::transcode(job),
+        Work::Pair(job) => pair::pair(job),
         Work::Probe { input, raw } => transcode::probe(input, raw.as_ref()),
     }
 }

@@ -78,6 +78,9 @@ pub struct Stream {
     errors_in_a_row: u32,
     restarts: u32,
     packets: u64,
+    /// Samples of the last packet that was decoded, and of those that could not be, taken as equally long.
+    packet_frames: u64,
+    lost_frames: u64,
     found: Found,
 }
 
@@ -347,6 +350,8 @@ impl Stream {
             errors_in_a_row: 0,
             restarts: 0,
             packets: 0,
+            packet_frames: 0,
+            lost_frames: 0,
             found,
         })))
     }
@@ -423,6 +428,7 @@ impl Stream {
     }
 
     fn error(&mut self) {
+        self.lost_frames += self.packet_frames;
         self.found.decode_errors += 1;
         self.errors_in_a_row += 1;
     }
@@ -469,6 +475,7 @@ impl Stream {
             return false;
         }
         decoded.copy_to_vecs_planar(&mut self.block);
+        self.packet_frames = self.block.first().map_or(0, Vec::len) as u64;
         self.trim();
         for sample in self.block.iter_mut().flatten() {
             *sample = if sample.is_finite() {
@@ -503,6 +510,11 @@ impl Stream {
             plane.truncate(skip + keep);
             plane.drain(..skip);
         }
+    }
+
+    /// Samples that packets would have had that could not be decoded; they were left out so far.
+    pub const fn lost_frames(&self) -> u64 {
+        self.lost_frames
     }
 
     /// What was found so far; complete after the last block.

@@ -24,6 +24,9 @@ mod info_tag;
 mod meter;
 mod mp3;
 mod mp4;
+pub mod pair;
+#[cfg(test)]
+mod pair_tests;
 mod refusal;
 mod resample;
 mod sandbox;

@@ -71,12 +71,17 @@ const MOST_GAIN_DB: f64 = 20.0;
 
 /// The factor that brings what was analysed to the target.
 fn gain_for(analysis: Option<&Analysis>) -> f32 {
+    10f64.powf(gain_db(analysis) / 20.0) as f32
+}
+
+/// How many decibels bring it there.
+pub fn gain_db(analysis: Option<&Analysis>) -> f64 {
     let Some((loudness, peak)) = analysis.and_then(|a| a.loudness_lufs.zip(a.peak_dbfs)) else {
-        return 1.0;
+        return 0.0;
     };
     let wanted = (TARGET_LUFS - loudness).clamp(-MOST_GAIN_DB, MOST_GAIN_DB);
     let room = HIGHEST_PEAK_DBFS - peak;
-    10f64.powf(wanted.min(room) / 20.0) as f32
+    wanted.min(room)
 }
 
 /// Decodes `input` and reports what it is; writes nothing.
@@ -193,7 +198,7 @@ fn header_differs(found: &Found) -> bool {
         || declared.duration_ms.is_some_and(is_longer)
 }
 
-fn duration_ms(frames: u64, rate_hz: u32) -> u64 {
+pub(super) fn duration_ms(frames: u64, rate_hz: u32) -> u64 {
     let rate = u64::from(rate_hz.max(1));
     (frames * 1000 + rate / 2) / rate
 }
@@ -213,7 +218,7 @@ fn decode_notes(found: &Found) -> Vec<&'static str> {
         .collect()
 }
 
-fn in_order(notes: &[&'static str]) -> Vec<String> {
+pub(super) fn in_order(notes: &[&'static str]) -> Vec<String> {
     let known = note::ALL.iter().filter(|code| notes.contains(code));
     known.map(|code| (*code).to_owned()).collect()
 }
@@ -426,7 +431,7 @@ impl<'a> Output<'a> {
 }
 
 /// The rate of the access copy: the source's if an MP3 can have it and it is not too high, else the next one up.
-fn access_rate_hz(source_hz: u32, settings: &AccessSettings) -> u32 {
+pub(super) fn access_rate_hz(source_hz: u32, settings: &AccessSettings) -> u32 {
     let next = AccessSettings::MP3_RATES_HZ
         .iter()
         .find(|rate| **rate >= source_hz);

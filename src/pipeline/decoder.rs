@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use crate::domain::media::{RawAudio, TranscodeJob, TranscodeReport};
+use crate::domain::media::{PairJob, RawAudio, TranscodeJob, TranscodeReport};
 use crate::media::child::{Answer, MAX_LINE_BYTES, Request, SUBCOMMAND, Work};
 
 /// How long a child may take to say that it is ready; generous for a machine that swaps.
@@ -123,6 +123,15 @@ impl DecoderCrew {
                 // Usually there is none; what cannot be removed the spool's sweep removes.
                 let _ = tokio::fs::remove_file(path).await;
             }
+        }
+        result
+    }
+
+    /// Makes the joint access copy of two parties' files; waits for a free child. After a fault it does not exist.
+    pub async fn pair(&self, job: &PairJob) -> Result<TranscodeReport, DecoderFault> {
+        let result = self.ask(Work::Pair(job.clone())).await;
+        if result.is_err() {
+            let _ = tokio::fs::remove_file(&job.mp3).await;
         }
         result
     }

@@ -46,7 +46,7 @@ pub async fn fetch_at_most(
 ) -> Result<Fetched, Verdict> {
     let address = match place {
         Place::Web(address) => address,
-        Place::Disk(file) => return local::take(row, file, scratch, now).await,
+        Place::Disk(file) => return local::take(provider, row, file, scratch, now).await,
     };
     let policy = GuardPolicy::from(provider.common());
     let limits = Limits::media(most_bytes);

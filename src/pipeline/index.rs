@@ -94,6 +94,8 @@ pub fn manifest_of(loaded: &Loaded, n: u32, object_id: Uuid, written_at: Timesta
             provider_recording_id: row.provider_recording_id.clone(),
             aliases: loaded.aliases.clone(),
             part: row.part,
+            began_at: row.began_at,
+            party: row.party.clone(),
             arrived_at: row.arrived_at,
             clocks: row.clocks,
             confirmed_at: row.confirmed_at,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::doubles::Pair;
-use crate::db::recordings::{Lease, Leased, RecordingRow, Settle};
+use crate::db::recordings::{Lease, Leased, Loaded, RecordingRow, Settle};
 use crate::domain::clock::Timestamp;
 use crate::domain::pieces::Pieces;
 use crate::domain::recording::{State, reason};
@@ -17,13 +17,14 @@ use crate::providers::contract::Provider;
 use crate::spool::Scratch;
 
 use super::handoff::{Inspected, Place, Tools, Verdict, Wait, capped};
-use super::{fetch, index, inspect, playlist, put, resolve, second_look, store, transcode};
+use super::{fetch, index, inspect, pair, playlist, put, resolve, second_look, store, transcode};
 
 /// How long a claim holds without a heartbeat.
 pub const LEASE: Duration = Duration::from_secs(60);
 /// How long work in flight may go on after the word to stop.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
-const HEARTBEAT: Duration = Duration::from_secs(20);
+/// How often a claim is renewed.
+pub const HEARTBEAT: Duration = Duration::from_secs(20);
 /// Verdicts on the bytes before a person is asked.
 const TRIES: u32 = 5;
 /// A quarantined recording is still tried once a day until the vendor's time is over.
@@ -133,7 +134,7 @@ async fn walk(tools: &Tools, leased: Leased) -> Result<(), Verdict> {
             } else {
                 verdict
             };
-            settle(tools, &lease, verdict).await
+            settle(tools, &lease, row, verdict).await
         }
     }
 }
@@ -262,9 +263,9 @@ async fn bring_here(
 /// Access copy, waveform and the manifest that names them.
 async fn derive(tools: &Tools, lease: &Lease, scratch: Option<Scratch>) -> Result<(), Verdict> {
     let loaded = tools.db.load(lease.recording_id).await?;
-    let row = &loaded.row;
-    stage(row, "transcode");
-    match derive_steps(tools, lease, scratch).await {
+    let row = loaded.row.clone();
+    stage(&row, "transcode");
+    match derive_steps(tools, lease, loaded, scratch).await {
         Ok(None) => Ok(()),
         Ok(Some(settle)) => {
             tools.db.settle(lease, settle, tools.clock.now()).await?;
@@ -309,19 +310,31 @@ async fn derive(tools: &Tools, lease: &Lease, scratch: Option<Scratch>) -> Resul
 async fn derive_steps(
     tools: &Tools,
     lease: &Lease,
+    mut loaded: Loaded,
     scratch: Option<Scratch>,
 ) -> Result<Option<Settle>, Verdict> {
-    let loaded = tools.db.load(lease.recording_id).await?;
-    put::tidy_planned(tools, lease, &loaded.objects, tools.clock.now()).await?;
-    if loaded.row.same_as.is_some() && unite(tools, lease).await? {
+    let is_planned = loaded.objects.iter().any(|o| o.verified_at.is_none());
+    if is_planned {
+        put::tidy_planned(tools, lease, &loaded.objects, tools.clock.now()).await?;
+    }
+    let is_double = loaded.row.same_as.is_some();
+    if is_double && unite(tools, lease).await? {
         return Ok(None);
     }
-    let loaded = tools.db.load(lease.recording_id).await?;
+    if is_planned || is_double {
+        loaded = tools.db.load(lease.recording_id).await?;
+    }
     let row = &loaded.row;
-    if !row.access_due && !row.manifest_due {
+    let is_wanted = row.pair_wanted > row.pair_done;
+    let looks = pair::concerns(row) && (row.access_due || row.manifest_due || is_wanted);
+    if is_wanted && !looks {
+        tools.db.pair_looked(lease, row.pair_wanted).await?;
+    }
+    if !row.access_due && !row.manifest_due && !looks {
         return Ok(Some(Settle::Done));
     }
     let mut settle = Settle::Done;
+    let mut is_told = row.access_due || row.manifest_due;
     if row.access_due {
         if row.access_tries + row.access_lapses >= ACCESS_TRIES {
             let notes = with_note(&row.notes, crate::domain::media::note::TRANSCODE_GAVE_UP);
@@ -336,12 +349,49 @@ async fn derive_steps(
             settle = Settle::AccessDone;
         }
     }
+    if looks {
+        is_told |= pair_up(tools, lease).await?;
+        // Its tries are over, however they ended.
+        if !row.access_due {
+            settle = Settle::AccessDone;
+        }
+    }
+    if !is_told {
+        return Ok(Some(settle));
+    }
     // One moment for all of it: the manifest itself tells when it was written and read back.
     let now = tools.clock.now();
     let proof = index::write_manifest(tools, lease, None, now).await?;
     tools.db.mark_verified(lease, &proof, None, now).await?;
     fail::fail_point!("transcode.before_settle");
     Ok(Some(settle))
+}
+
+/// The look at the call's joint access copy; gives whether the manifest has something to tell of it.
+///
+/// Trouble with it is no trouble of the recording's own copy: when that was just made, the look is put off to a lease of its own.
+async fn pair_up(tools: &Tools, lease: &Lease) -> Result<bool, Verdict> {
+    let loaded = tools.db.load(lease.recording_id).await?;
+    let row = &loaded.row;
+    let afresh = row.access_due;
+    let gave_up = !afresh && row.access_tries + row.access_lapses >= ACCESS_TRIES;
+    let now = tools.clock.now();
+    let looked = match pair::pair(tools, lease, &loaded, afresh, gave_up, now).await {
+        Ok(looked) => looked,
+        Err(Verdict::LeaseLost) => return Err(Verdict::LeaseLost),
+        Err(verdict) if afresh => {
+            tracing::warn!(recording = %row.recording_id, ?verdict, "joint copy put off");
+            tools.db.wake_pair(&[row.recording_id], now).await?;
+            return Ok(false);
+        }
+        Err(verdict) => return Err(verdict),
+    };
+    let is_news = looked.notes != row.notes;
+    if is_news {
+        tools.db.set_notes(lease, &looked.notes, now).await?;
+    }
+    tools.db.pair_looked(lease, row.pair_wanted).await?;
+    Ok(looked.made || is_news)
 }
 
 /// Two archived recordings that a later notice called one become one: the leased one goes over into the
@@ -372,7 +422,14 @@ fn with_note(notes: &[String], code: &str) -> Vec<String> {
 }
 
 /// Turns a verdict into the row's next state.
-async fn settle(tools: &Tools, lease: &Lease, verdict: Verdict) -> Result<(), Verdict> {
+///
+/// `seen` is the row as it was claimed: a verdict that waits for news waits no more when they came meanwhile.
+async fn settle(
+    tools: &Tools,
+    lease: &Lease,
+    seen: &RecordingRow,
+    verdict: Verdict,
+) -> Result<(), Verdict> {
     if verdict == Verdict::LeaseLost {
         return Err(Verdict::LeaseLost);
     }
@@ -382,6 +439,21 @@ async fn settle(tools: &Tools, lease: &Lease, verdict: Verdict) -> Result<(), Ve
     let now = tools.clock.now();
     let deadline = row.deadline_at;
     let over = row.clocks.is_over(row.link_renewable, now);
+    let has_news = row.handle != seen.handle || row.link != seen.link;
+    let verdict = match verdict {
+        Verdict::Later {
+            reason:
+                reason @ (reason::RECORDING_NOT_ANNOUNCED
+                | reason::LINK_EXPIRED
+                | reason::LINK_NOT_READY
+                | reason::NOT_READY),
+            ..
+        } if has_news => Verdict::later_after(reason, Duration::ZERO),
+        Verdict::NotReady { .. } if has_news => Verdict::NotReady {
+            wait: Duration::ZERO,
+        },
+        verdict => verdict,
+    };
     let settle = match verdict {
         Verdict::LeaseLost => return Err(Verdict::LeaseLost),
         // The vendor's time is over and the vendor does not give it: nothing will change any more.

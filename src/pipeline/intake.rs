@@ -13,7 +13,7 @@ use crate::domain::clock::{SharedClock, Timestamp};
 use crate::domain::digest::Sha256;
 use crate::domain::ids::new_id;
 use crate::domain::notice::{Door, Notice};
-use crate::providers::contract::{Admission, Incoming, Outcome, Provider, Told};
+use crate::providers::contract::{Admission, Incoming, Outcome, Part, Provider, Told};
 use crate::spool::journal::Journal;
 
 /// One vendor hangs up after 700 ms; the database gets the larger part of that, the journal the rest.
@@ -76,6 +76,9 @@ impl Intake {
                 dedup_key,
                 unreadable,
             } => (dedup_key, unreadable),
+            Admission::AcceptEach(parts) => {
+                return self.accept_each(provider, door, incoming, parts).await;
+            }
             Admission::Dismiss => {
                 return Outcome::Stored {
                     stored: 0,
@@ -114,6 +117,41 @@ impl Intake {
             }
             None => Outcome::Unavailable,
         }
+    }
+
+    /// Stores every message of a batch. Where one is not kept, the sender is asked to send all of them again: what was
+    /// kept is then a repeat.
+    async fn accept_each(
+        &self,
+        provider: &Arc<dyn Provider>,
+        door: Door,
+        incoming: Incoming,
+        parts: Vec<Part>,
+    ) -> Outcome {
+        let now = self.clock.now();
+        let keeping = parts.into_iter().map(|part| {
+            let incoming = Incoming {
+                body: part.body,
+                ..incoming.clone()
+            };
+            let broken = part.unreadable.is_some();
+            let (key, why) = (part.dedup_key, part.unreadable);
+            let notice = notice_of(provider.as_ref(), door, incoming, key, why, now);
+            async move { (broken, self.keep(notice).await) }
+        });
+        let kept = futures::future::join_all(keeping).await;
+        self.arrived.notify_one();
+        fail::fail_point!("intake.before_answer");
+        let (mut stored, mut repeated) = (0, 0);
+        for one in kept {
+            match one {
+                (_, None) => return Outcome::Unavailable,
+                (true, Some(_)) => {}
+                (false, Some(Added::Stored)) => stored += 1,
+                (false, Some(Added::Repeated)) => repeated += 1,
+            }
+        }
+        Outcome::Stored { stored, repeated }
     }
 
     /// Stores news that we fetched ourselves. When this says `Ok`, it survives a power cut, and whoever

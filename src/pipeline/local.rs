@@ -17,7 +17,8 @@ use rustix::io::Errno;
 use crate::db::recordings::RecordingRow;
 use crate::domain::clock::Timestamp;
 use crate::domain::recording::reason;
-use crate::providers::contract::LocalFile;
+use crate::domain::retry::not_ready;
+use crate::providers::contract::{LocalFile, Provider};
 use crate::spool::Scratch;
 
 use super::handoff::{Announced, Fetched, Verdict, Wait};
@@ -28,12 +29,13 @@ const AGAIN: Duration = Duration::from_secs(600);
 const ENDINGS: [&str; 8] = ["wav", "mp3", "ogg", "webm", "m4a", "mp4", "flac", "gsm"];
 
 pub async fn take(
+    provider: &dyn Provider,
     row: &RecordingRow,
     wanted: &LocalFile,
     mut scratch: Scratch,
     now: Timestamp,
 ) -> Result<Fetched, Verdict> {
-    let (file, before) = opened(row, wanted, now).await?;
+    let (file, before) = opened(provider, row, wanted, now).await?;
     let settle_ms = i64::try_from(wanted.settle_time.as_millis()).unwrap_or(i64::MAX);
     if now.ms().saturating_sub(before.changed_ms) < settle_ms {
         return Err(not_yet(wanted));
@@ -113,6 +115,7 @@ impl Look {
 }
 
 async fn opened(
+    provider: &dyn Provider,
     row: &RecordingRow,
     wanted: &LocalFile,
     now: Timestamp,
@@ -133,7 +136,7 @@ async fn opened(
     }
     match refused {
         Some(error) => Err(unreadable(row, &error)),
-        None if is_below_a_root(wanted) => Err(not_yet(wanted)),
+        None if is_below_a_root(wanted) => Err(missing(provider, row, now)),
         None => {
             tracing::warn!(recording = %row.recording_id, "the file lies below none of file_roots");
             Err(forbidden())
@@ -215,6 +218,23 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
+/// Not there: it may be moved there yet, until the time that files are kept is over.
+fn missing(provider: &dyn Provider, row: &RecordingRow, now: Timestamp) -> Verdict {
+    if row.clocks.is_over(row.link_renewable, now) {
+        return Verdict::Gone {
+            reason: reason::EXPIRED_AT_PROVIDER,
+            evidence: format!("no such file, and the time that files are kept ended before {now}"),
+        };
+    }
+    let plan = provider.waiting_plan();
+    let since = row.call.ended_at.unwrap_or(row.arrived_at);
+    let deadline = since.plus(plan.ready_deadline);
+    Verdict::NotReady {
+        wait: not_ready(&plan.waits, row.not_ready_tries, now, Some(deadline)),
+    }
+}
+
+/// There, and still being written.
 fn not_yet(wanted: &LocalFile) -> Verdict {
     Verdict::NotReady {
         wait: wanted.settle_time.max(Duration::from_secs(1)) * 2,

@@ -4,6 +4,7 @@
 //! under one lease through `resolve`, `fetch`, `inspect`, `store`, `index` and `transcode`. A stage
 //! knows the tray it receives and the tray it hands on (`handoff`), never another stage.
 
+mod bring_back;
 pub mod decoder;
 pub mod faults;
 pub mod fetch;
@@ -16,6 +17,7 @@ pub mod inspect;
 pub mod intake;
 pub mod kept;
 mod local;
+pub mod pair;
 pub mod playlist;
 pub mod put;
 pub mod resolve;

@@ -59,11 +59,22 @@ pub enum Admission {
         /// Authentic but broken: kept, never read, answered as `Outcome::Unreadable`.
         unreadable: Option<String>,
     },
+    /// Several messages in one body: each is stored, and known again, by itself.
+    AcceptEach(Vec<Part>),
     /// Authentic and none of our business (chats that share an address with call events): answered like
     /// a stored one, and nothing of it is kept.
     Dismiss,
     /// Nothing of it is stored; it is only counted.
     Refuse(Refusal),
+}
+
+/// One message of a body that holds several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub body: Bytes,
+    pub dedup_key: String,
+    /// As in `Admission::Accept`.
+    pub unreadable: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +115,29 @@ impl Reply {
         Self {
             status,
             content_type: "application/json; charset=utf-8",
+            body: body.to_string(),
+        }
+    }
+}
+
+impl Reply {
+    /// The project's own form of an error (CONTRACTS, section 2), for senders that are no vendor with a form of theirs.
+    pub fn problem(status: u16, code: &str, detail: &str) -> Self {
+        let title = match status {
+            404 => "Not Found",
+            413 => "Payload Too Large",
+            503 => "Service Unavailable",
+            _ => "Bad Request",
+        };
+        let body = serde_json::json!({
+            "type": format!("urn:callvault:{code}"),
+            "title": title,
+            "status": status,
+            "detail": detail,
+        });
+        Self {
+            status,
+            content_type: "application/problem+json",
             body: body.to_string(),
         }
     }
@@ -325,7 +359,7 @@ pub struct ProviderError {
 }
 
 /// Something `check` or `sources` has to say about a source.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Finding {
     pub code: &'static str,
     pub severity: Severity,
@@ -336,7 +370,7 @@ pub struct Finding {
     pub remedy: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     Info,

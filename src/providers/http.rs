@@ -125,9 +125,48 @@ impl GuardedClient {
 
     /// Asks a vendor's API. The host of `base` may be anywhere, private too: the operator wrote it.
     pub async fn call(&self, base: &BaseUrl, request: ApiRequest) -> Result<ApiAnswer, FetchError> {
-        let started = Instant::now();
         let target = format!("{}{}", base.as_str(), request.path_and_query);
         let to = WebAddress::parse(&target).map_err(|why| FetchError::unusable(&target, why))?;
+        self.call_at(to, Reach::Anything, request).await
+    }
+
+    /// Asks an address that another answer told, as far as `policy` lets us; `path_and_query` of the request is not
+    /// looked at. Redirects are answers like any other.
+    pub async fn call_told(
+        &self,
+        policy: &GuardPolicy,
+        url: &str,
+        request: ApiRequest,
+    ) -> Result<ApiAnswer, FetchError> {
+        let to = WebAddress::parse(url).map_err(|why| FetchError::unusable(url, why))?;
+        if to.scheme == Scheme::Http && policy.http_links == HttpLinks::Refuse {
+            let detail = "only https is allowed here";
+            return Err(FetchError::at(
+                FetchErrorKind::PlainHttpRefused,
+                &to,
+                detail,
+            ));
+        }
+        if !policy.allows_host(&to) {
+            let host = to.authority();
+            let detail = format!("{host} is not allowed");
+            return Err(FetchError::at(
+                FetchErrorKind::HostNotAllowed { host },
+                &to,
+                detail,
+            ));
+        }
+        let reach = policy.reach(&to);
+        self.call_at(to, reach, request).await
+    }
+
+    async fn call_at(
+        &self,
+        to: WebAddress,
+        reach: Reach,
+        request: ApiRequest,
+    ) -> Result<ApiAnswer, FetchError> {
+        let started = Instant::now();
         let limits = Limits::api(request.timeout, request.max_bytes);
         let headers = header_map(&to, &request.headers)?;
         let out = build(&to, request.method, headers, request.body)?;
@@ -135,7 +174,7 @@ impl GuardedClient {
             &*self.network,
             &self.tls,
             &to,
-            Reach::Anything,
+            reach,
             out,
             patience(&limits),
         )

@@ -14,6 +14,7 @@ mod feiyu;
 mod files;
 mod house;
 mod ledger;
+mod pbx;
 mod plan;
 mod push;
 mod registry;
@@ -80,16 +81,43 @@ impl FromStr for Mishaps {
 /// Which of a vendor's interfaces an account has; a vendor that has not the one asked for plays its first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Profile {
-    /// Feiyu: `callhangup` and `recordEnd`, the time signed. VCRTC: the public cloud.
+    /// Feiyu: `callhangup` and `recordEnd`, the time signed. VCRTC: the public cloud. FreeSWITCH: json_cdr.
     #[default]
     V2,
     /// Feiyu: a CDR for each leg, joined by `dialBackId`, with the constant signature. VCRTC: the dedicated cloud,
-    /// with sessions.
+    /// with sessions. FreeSWITCH: xml_cdr. `cdr/1` in a folder: recordings without a word about them.
     V3,
     /// Alibaba: recordings and RTC call records come by message queue, other call records by push.
     Queue,
     /// Alibaba's number protection: call records by push, recordings by queue, addresses by question.
     Protection,
+}
+
+/// By which way a telephone system's messages leave; every other vendor pushes, or has a queue of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Way {
+    #[default]
+    Http,
+    /// A RabbitMQ queue.
+    Amqp,
+    /// A JetStream stream.
+    Nats,
+    /// Files beside the recordings.
+    Folder,
+}
+
+impl FromStr for Way {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "http" => Ok(Self::Http),
+            "amqp" => Ok(Self::Amqp),
+            "nats" => Ok(Self::Nats),
+            "folder" => Ok(Self::Folder),
+            _ => Err(Error::UnknownWay(name.to_owned())),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -101,6 +129,11 @@ pub struct Options {
     /// callvault's base address, such as `http://127.0.0.1:8080`; may follow by [`Vendor::set_push_to`].
     pub push_to: Option<String>,
     pub profile: Profile,
+    pub way: Way,
+    /// Address of the broker, for ways that have one. It is shown in the configuration block.
+    pub broker: Option<String>,
+    /// Where a telephone system puts its recordings; otherwise a folder beside the ledger, or a temporary one.
+    pub files: Option<PathBuf>,
     /// Calls that can be archived; planned failures come on top.
     pub calls: u32,
     pub seed: u64,
@@ -111,6 +144,8 @@ pub struct Options {
     /// Forces these mishaps in rotation, one text for each call: names of the ledger, several joined by `+`, or
     /// `none`. Then exactly `calls` calls are made.
     pub only: Vec<String>,
+    /// How long the vendor thinks before each answer; never scaled.
+    pub answers_after: Duration,
     /// Time between two calls; never scaled.
     pub call_interval: Duration,
     /// Without, no notice leaves the vendor: what it has must be found by asking.
@@ -125,12 +160,16 @@ impl Options {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             push_to: None,
             profile: Profile::V2,
+            way: Way::Http,
+            broker: None,
+            files: None,
             calls: 10,
             seed: 1,
             speed: 1.0,
             mishaps: Mishaps::Fair,
             ledger: None,
             only: Vec::new(),
+            answers_after: Duration::ZERO,
             call_interval: Duration::from_millis(100),
             announce: true,
         }
@@ -143,6 +182,14 @@ pub enum Error {
     UnknownVendor(String),
     #[error("mishaps are none, fair or storm, not {0:?}")]
     UnknownMood(String),
+    #[error("the ways are http, amqp, nats and folder, not {0:?}")]
+    UnknownWay(String),
+    #[error("{kind} has no way {way:?}")]
+    NoSuchWay { kind: &'static str, way: Way },
+    #[error("the broker's address is missing")]
+    NoBroker,
+    #[error("the broker did not take a message: {0}")]
+    Broker(String),
     #[error("this vendor has no mishap {0:?}")]
     UnknownMishap(String),
     #[error("the speed must be a number above 0, not {0}")]
@@ -205,9 +252,18 @@ impl Vendor {
         if !(options.speed.is_finite() && options.speed > 0.0) {
             return Err(Error::Speed(options.speed));
         }
+        if !kind.ways().contains(&options.way) {
+            return Err(Error::NoSuchWay {
+                kind: kind.name(),
+                way: options.way,
+            });
+        }
+        if matches!(options.way, Way::Amqp | Way::Nats) && options.broker.is_none() {
+            return Err(Error::NoBroker);
+        }
         let seed = Dice::named(options.seed, &options.source).roll();
         let planner = Planner::new(
-            kind.manners(options.profile),
+            kind.manners(options.profile, options.way),
             seed,
             options.mishaps,
             &options.only,
@@ -220,11 +276,17 @@ impl Vendor {
         };
         let listener = TcpListener::bind(options.listen).await.map_err(cannot)?;
         let addr = listener.local_addr().map_err(cannot)?;
+        let answers_after = options.answers_after;
         let house = Arc::new(House::new(options, clock, addr, seed, ledger));
         let kind = kind.build(Arc::clone(&house));
         let next_call = recall(&*kind, &earlier);
         let (stop, stopped) = watch::channel(false);
-        let server = tokio::spawn(wire::serve(listener, Arc::clone(&kind), stopped));
+        let server = tokio::spawn(wire::serve(
+            listener,
+            Arc::clone(&kind),
+            answers_after,
+            stopped,
+        ));
         Ok(Self(Arc::new(Inner {
             house,
             kind,

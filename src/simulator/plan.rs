@@ -284,11 +284,11 @@ impl Planner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::{Profile, VendorKind};
+    use crate::simulator::{Profile, VendorKind, Way};
 
     fn planner(kind: VendorKind, mishaps: Mishaps, only: &[&str]) -> Planner {
         let only: Vec<String> = only.iter().map(ToString::to_string).collect();
-        Planner::new(kind.manners(Profile::V2), 99, mishaps, &only).unwrap()
+        Planner::new(kind.manners(Profile::V2, Way::Http), 99, mishaps, &only).unwrap()
     }
 
     #[test]
@@ -349,7 +349,7 @@ mod tests {
             (VendorKind::Aliyun, "poison"),
         ] {
             let told = Planner::new(
-                kind.manners(Profile::V2),
+                kind.manners(Profile::V2, Way::Http),
                 1,
                 Mishaps::None,
                 &[name.to_owned()],

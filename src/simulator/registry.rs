@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::house::House;
 use super::plan::Mishap;
 use super::vendor::{Manners, Simulated};
-use super::{Error, Profile, aliyun, feiyu, trtc, twilio, vcrtc, yunxin};
+use super::{Error, Profile, Way, aliyun, feiyu, pbx, trtc, twilio, vcrtc, yunxin};
 
 /// A vendor that can be simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +17,9 @@ pub enum VendorKind {
     Vcrtc,
     Trtc,
     Twilio,
+    Freeswitch,
+    Asterisk,
+    Cdr,
 }
 
 impl VendorKind {
@@ -28,6 +31,9 @@ impl VendorKind {
         Self::Vcrtc,
         Self::Trtc,
         Self::Twilio,
+        Self::Freeswitch,
+        Self::Asterisk,
+        Self::Cdr,
     ];
 
     /// The name on the command line, and the `kind` of the source it plays.
@@ -39,6 +45,9 @@ impl VendorKind {
             Self::Yunxin => "yunxin",
             Self::Trtc => "trtc",
             Self::Twilio => "twilio",
+            Self::Freeswitch => "freeswitch",
+            Self::Asterisk => "asterisk",
+            Self::Cdr => "cdr",
         }
     }
 
@@ -50,11 +59,26 @@ impl VendorKind {
             Self::Yunxin => Arc::new(yunxin::Yunxin::new(house)),
             Self::Trtc => Arc::new(trtc::Trtc::new(house)),
             Self::Twilio => Arc::new(twilio::Twilio::new(house)),
+            Self::Freeswitch => Arc::new(pbx::Pbx::new(house, pbx::System::Freeswitch)),
+            Self::Asterisk => Arc::new(pbx::Pbx::new(house, pbx::System::Asterisk)),
+            Self::Cdr => Arc::new(pbx::Pbx::new(house, pbx::System::Cdr)),
         }
     }
 
-    pub(super) fn manners(self, profile: Profile) -> Manners {
+    /// By which ways its messages can leave.
+    pub fn ways(self) -> &'static [Way] {
         match self {
+            Self::Freeswitch | Self::Asterisk => &[Way::Http, Way::Amqp],
+            Self::Cdr => &[Way::Http, Way::Amqp, Way::Nats, Way::Folder],
+            _ => &[Way::Http],
+        }
+    }
+
+    pub(super) fn manners(self, profile: Profile, way: Way) -> Manners {
+        match self {
+            Self::Freeswitch => pbx::manners(pbx::System::Freeswitch, profile, way),
+            Self::Asterisk => pbx::manners(pbx::System::Asterisk, profile, way),
+            Self::Cdr => pbx::manners(pbx::System::Cdr, profile, way),
             Self::Feiyu => Manners {
                 failures: &[Mishap::Gone, Mishap::NeverRecorded, Mishap::Unannounced],
                 never: &[],

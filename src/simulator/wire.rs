@@ -108,6 +108,7 @@ impl Reply {
 pub async fn serve(
     listener: TcpListener,
     who: Arc<dyn Simulated>,
+    after: Duration,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut lines = JoinSet::new();
@@ -119,7 +120,7 @@ pub async fn serve(
         while lines.try_join_next().is_some() {}
         match accepted {
             Ok((stream, _)) => {
-                lines.spawn(talk(stream, Arc::clone(&who), stop.clone()));
+                lines.spawn(talk(stream, Arc::clone(&who), after, stop.clone()));
             }
             // Out of descriptors, or a peer that left before it was accepted: neither ends the server.
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -129,7 +130,12 @@ pub async fn serve(
     while lines.join_next().await.is_some() {}
 }
 
-async fn talk(stream: TcpStream, who: Arc<dyn Simulated>, mut stop: watch::Receiver<bool>) {
+async fn talk(
+    stream: TcpStream,
+    who: Arc<dyn Simulated>,
+    after: Duration,
+    mut stop: watch::Receiver<bool>,
+) {
     let reset = Arc::new(AtomicBool::new(false));
     let line = Line {
         stream,
@@ -139,7 +145,10 @@ async fn talk(stream: TcpStream, who: Arc<dyn Simulated>, mut stop: watch::Recei
         let (who, reset) = (Arc::clone(&who), Arc::clone(&reset));
         async move {
             let reply = match read(request).await {
-                Some(request) => who.answer(&request).await,
+                Some(request) => {
+                    tokio::time::sleep(after).await;
+                    who.answer(&request).await
+                }
                 None => Reply::text(StatusCode::BAD_REQUEST, "unreadable request"),
             };
             Ok::<_, std::convert::Infallible>(response(reply, reset))

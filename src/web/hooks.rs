@@ -197,7 +197,9 @@ fn one_of(tokens: &[Secret], offered: &str) -> bool {
 /// The vendor's own 404 where it has one, else ours; either way the same for every wrong address.
 fn wrong_address(provider: &dyn Provider) -> Response {
     let reply = provider.reply(Outcome::Refused(Refusal::Signature));
-    if reply.status == StatusCode::NOT_FOUND.as_u16() {
+    if reply.status == StatusCode::NOT_FOUND.as_u16()
+        && reply.content_type != "application/problem+json"
+    {
         return send(reply);
     }
     ApiError::not_found("address").into_response()

@@ -44,6 +44,27 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
     }
 
+    /// What was sent is understood and not allowed; `code` is one that pages have words for.
+    pub fn refused(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    /// What is there already stands against it.
+    pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    pub const SESSION_ENDED: &'static str = "session_ended";
+
+    /// Too many wrong passwords in one session: it has ended, and the account is as it was.
+    pub fn session_ended() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            Self::SESSION_ENDED,
+            "the present password was wrong five times in this session, which has ended; sign in again",
+        )
+    }
+
     pub fn bad_cursor() -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
@@ -133,6 +154,15 @@ impl ApiError {
             StatusCode::FORBIDDEN,
             "stale_form",
             "this form is not from your present session; open its page again and send it from there",
+        )
+    }
+
+    /// `[access] ask_reason`: nothing was sent.
+    pub fn reason_required() -> Self {
+        Self::new(
+            StatusCode::PRECONDITION_REQUIRED,
+            "reason_required",
+            "say why first: the header x-callvault-reason (percent-encoded UTF-8) or the parameter reason, or once for a call on its page",
         )
     }
 

@@ -13,11 +13,14 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::access::Reader;
+use super::access::settings::Asked;
 use super::api::query::{ListQuery, USUAL, Wanted};
 use super::metrics::Numbers;
 use super::problem::ApiError;
+use super::reasons;
 use super::state::WebState;
 use crate::db::audit::AuditEvent;
+use crate::db::recordings::ObjectRow;
 use crate::db::search::{Page, Query, Target};
 use crate::db::{DbError, DbErrorKind};
 use crate::domain::digest::Sha256;
@@ -61,11 +64,23 @@ pub struct Found {
     pub mime: String,
 }
 
+impl Found {
+    fn of(object: ObjectRow) -> Self {
+        Self {
+            key: object.key,
+            version_id: object.version_id,
+            bytes: object.bytes,
+            sha256: object.sha256,
+            mime: object.mime,
+        }
+    }
+}
+
 /// The questions of one reader.
 #[derive(Debug)]
 pub struct Reads<'a> {
-    state: &'a WebState,
-    reader: &'a Reader,
+    pub(super) state: &'a WebState,
+    pub(super) reader: &'a Reader,
 }
 
 impl<'a> Reads<'a> {
@@ -338,18 +353,30 @@ impl<'a> Reads<'a> {
         Err(ApiError::not_found("call"))
     }
 
-    /// The object that counts for a role.
-    pub async fn object(&self, recording_id: Uuid, role: Role) -> Result<Found, ApiError> {
-        self.reader.needs(match role {
-            Role::Access | Role::Waveform => Right::Play,
-            Role::Original | Role::Manifest | Role::Duplicate => Right::Download,
-        })?;
+    /// Whether the reader has still to say why before this of the call is given out.
+    pub async fn must_ask(&self, call_id: Uuid, what: Asked) -> Result<bool, ApiError> {
+        reasons::must_ask(self, call_id, what).await
+    }
+
+    /// The object that counts for a role. `reason` is what the request itself says why.
+    pub async fn object(
+        &self,
+        recording_id: Uuid,
+        role: Role,
+        reason: Option<&str>,
+    ) -> Result<Found, ApiError> {
+        let (right, what) = match role {
+            Role::Access | Role::Waveform | Role::CallAccess => (Right::Play, Asked::Play),
+            Role::Original | Role::Manifest | Role::Duplicate => (Right::Download, Asked::Download),
+        };
+        self.reader.needs(right)?;
+        let reason = reasons::needed(self, recording_id, what, reason).await?;
         let action = match role {
-            Role::Access | Role::Original => "play",
+            Role::Access | Role::Original | Role::CallAccess => "play",
             Role::Waveform | Role::Manifest | Role::Duplicate => "get",
         };
-        let detail = serde_json::json!({ "role": role.as_str() });
-        self.audit(action, &recording_id.to_string(), detail)
+        let detail = serde_json::json!({ "role": role.as_str(), "reason": reason });
+        self.audit(action, &recording_id.to_string(), without_nulls(detail))
             .await?;
         let db = &self.state.db;
         let shown = self.ask(db.show_recording(recording_id)).await?;
@@ -366,12 +393,29 @@ impl<'a> Reads<'a> {
         }
         let object = self.ask(db.current_object(recording_id, role)).await?;
         let object = object.ok_or_else(|| ApiError::no_access_copy(&recording.notes))?;
-        Ok(Found {
-            key: object.key,
-            version_id: object.version_id,
-            bytes: object.bytes,
-            sha256: object.sha256,
-            mime: object.mime,
+        Ok(Found::of(object))
+    }
+
+    /// The joint access copy of a call. `reason` is what the request itself says why.
+    pub async fn call_access(
+        &self,
+        call_id: Uuid,
+        reason: Option<&str>,
+    ) -> Result<Found, ApiError> {
+        self.reader.needs(Right::Play)?;
+        let reason = reasons::needed_of_call(self, Some(call_id), Asked::Play, reason).await?;
+        let detail = serde_json::json!({ "role": Role::CallAccess.as_str(), "reason": reason });
+        self.audit("play", &call_id.to_string(), without_nulls(detail))
+            .await?;
+        let db = &self.state.db;
+        let shown = self.ask(db.show_call(call_id)).await?;
+        let shown = self.seen(shown).await?;
+        let shown = shown.ok_or_else(|| ApiError::not_found("call"))?;
+        let object = self.ask(db.call_access(call_id)).await?;
+        let mut recordings = shown.recordings.into_iter();
+        object.map(Found::of).ok_or_else(|| {
+            let notes = recordings.next().map(|detail| detail.recording.notes);
+            ApiError::no_access_copy(&notes.unwrap_or_default())
         })
     }
 

@@ -7,7 +7,7 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, any, delete, get, post, put};
 use tokio::time::Instant;
 
-use super::access::{admin, sign_in};
+use super::access::{admin, oidc, sign_in};
 use super::problem::ApiError;
 use super::state::WebState;
 use super::{access, api, headers, health, hooks, pages};
@@ -67,6 +67,11 @@ fn pages_routes() -> Table {
             "/admin/accounts",
             get(admin::accounts::show).post(admin::accounts::add),
         )
+        .route(
+            "/admin/account/{name}",
+            get(admin::account::show).post(admin::account::change),
+        )
+        .route("/admin/accounts/unlock", post(admin::accounts::unlock))
         .route("/admin/accounts/link", post(admin::accounts::give_link))
         .route("/admin/accounts/disable", post(admin::accounts::disable))
         .route("/admin/accounts/enable", post(admin::accounts::enable))
@@ -78,6 +83,10 @@ fn pages_routes() -> Table {
         .route(
             "/admin/sources",
             get(admin::sources::show).post(admin::sources::test),
+        )
+        .route(
+            "/admin/schedule",
+            get(admin::schedule::show).post(admin::schedule::run),
         )
         .route("/admin/configuration", get(admin::configuration::show))
 }
@@ -99,6 +108,7 @@ fn api_routes() -> Table {
         )
         .route("/api/v1/markers/{id}", delete(api::markers::remove))
         .route("/api/v1/calls/{id}", get(api::calls::show))
+        .route("/api/v1/calls/{id}/audio", get(api::audio::play_call))
         .route("/api/v1/calls/by/{source}/{id}", get(api::calls::find))
         .route(
             "/api/v1/calls/{id}/notes",
@@ -118,6 +128,57 @@ fn api_routes() -> Table {
         .route("/api/v1/ask", get(api::ask::show))
         .route("/api/v1/status", get(api::status::show))
         .route("/api/v1/operations", get(api::operations::show))
+        .route(
+            "/api/v1/account",
+            get(api::admin::own::show).patch(api::admin::own::change),
+        )
+        .route(
+            "/api/v1/account/password",
+            put(api::admin::own::change_password),
+        )
+        .route("/api/v1/account/sessions", get(api::admin::own::sessions))
+        .route(
+            "/api/v1/account/sessions/{id}",
+            delete(api::admin::own::end_session),
+        )
+        .route(
+            "/api/v1/accounts",
+            get(api::admin::accounts::list).post(api::admin::accounts::add),
+        )
+        .route(
+            "/api/v1/accounts/{name}",
+            get(api::admin::accounts::show).patch(api::admin::accounts::change),
+        )
+        .route(
+            "/api/v1/accounts/{name}/link",
+            post(api::admin::accounts::link),
+        )
+        .route(
+            "/api/v1/accounts/{name}/unlock",
+            post(api::admin::accounts::unlock),
+        )
+        .route(
+            "/api/v1/tokens",
+            get(api::admin::tokens::list).post(api::admin::tokens::add),
+        )
+        .route("/api/v1/tokens/{name}", delete(api::admin::tokens::revoke))
+        .route("/api/v1/audit", get(api::admin::trail::list))
+        .route("/api/v1/audit.ndjson", get(api::admin::trail::export))
+        .route("/api/v1/audit/verify", post(api::admin::trail::verify))
+        .route("/api/v1/sources", get(api::admin::sources::list))
+        .route(
+            "/api/v1/sources/{name}/test",
+            post(api::admin::sources::test),
+        )
+        .route("/api/v1/schedule", get(api::admin::schedule::list))
+        .route(
+            "/api/v1/schedule/{name}/run",
+            post(api::admin::schedule::run),
+        )
+        .route(
+            "/api/v1/configuration",
+            get(api::admin::configuration::show),
+        )
         .route("/api/v1/openapi.json", get(api::openapi::show))
 }
 
@@ -140,6 +201,9 @@ fn open() -> Table {
             "/sign-in/link",
             get(sign_in::show_link).post(sign_in::enter_by_link),
         )
+        .route("/sign-in/oidc", get(oidc::leave))
+        .route(oidc::BACK, get(oidc::come_back))
+        .route("/sign-in/oidc/out", get(oidc::sign_out_there))
 }
 
 fn hooks_routes() -> Table {

@@ -1,8 +1,8 @@
 //! Listeners and connections: limits on heads, bodies, idle time and numbers, and an end that does not wait for ever.
 //!
 //! What a newcomer gets wrong: a connection is a cost before it has said anything. Half a head is cut
-//! after `HEAD_WITHIN`, a reader that stopped reading after `STALLED_AFTER`, and beyond
-//! `MOST_CONNECTIONS` per listener new ones wait in the kernel's queue.
+//! after `HEAD_WITHIN`, a reader that stopped reading after `STALLED_AFTER`. A listener has `MOST_CONNECTIONS` places,
+//! and one address half of them; who gets none within `PLACE_WITHIN` is told to come again.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -26,6 +26,7 @@ use tower::ServiceExt;
 
 use super::access::Wire;
 use super::patience::Patient;
+use super::places::{self, Places};
 use super::problem::ApiError;
 use super::router;
 use super::settings::Settings;
@@ -36,6 +37,10 @@ const HEAD_WITHIN: Duration = Duration::from_secs(15);
 /// A write that makes no progress for so long ends the connection; players come back with a range.
 const STALLED_AFTER: Duration = Duration::from_secs(120);
 const MOST_CONNECTIONS: usize = 512;
+/// Connections that are accepted and have no place; more wait in the kernel's queue.
+const MOST_WAITING: usize = 2048;
+/// A burst is over by then, and the sender that hangs up first (after 700 ms) still hears an answer.
+const PLACE_WITHIN: Duration = Duration::from_millis(400);
 const MOST_HEADERS: usize = 64;
 /// Head and read buffer of one connection.
 const MOST_HEAD_BYTES: usize = 32 * 1024;
@@ -151,30 +156,37 @@ async fn door(listener: TcpListener, router: Router, stop: CancellationToken) {
             return;
         }
     };
-    let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let places = Places::new(MOST_CONNECTIONS);
+    let accepted = Arc::new(Semaphore::new(MOST_CONNECTIONS + MOST_WAITING));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
-        let accepted = async {
+        let accepting = async {
             // The permit comes first: who is not accepted costs a place in the kernel's queue only.
-            let permit = permits.clone().acquire_owned().await.ok();
+            let permit = accepted.clone().acquire_owned().await.ok();
             (permit, listener.accept().await)
         };
         tokio::select! {
             () = stop.cancelled() => break,
             // Ended connections are reaped as they end.
             Some(_) = connections.join_next() => {}
-            (permit, accepted) = accepted => match accepted {
+            (permit, accepted) = accepting => match accepted {
                 Ok((stream, peer)) => {
                     let wire = Wire { listener: bound, peer };
-                    let connection = connection(stream, wire, router.clone());
-                    let watched = graceful.watch(connection);
+                    let (places, router) = (places.clone(), router.clone());
+                    let watcher = graceful.watcher();
                     connections.spawn(async move {
+                        let taking = places.take(peer.ip());
+                        let Ok(place) = tokio::time::timeout(PLACE_WITHIN, taking).await else {
+                            places::turn_away(stream).await;
+                            return;
+                        };
                         // Resets, time-outs and half requests are the weather, not news.
-                        if let Err(error) = watched.await {
+                        let connection = connection(stream, wire, router);
+                        if let Err(error) = watcher.watch(connection).await {
                             tracing::debug!(%error, "a connection ended early");
                         }
-                        drop(permit);
+                        drop((place, permit));
                     });
                 }
                 // Out of descriptors, most likely: without a pause this would spin.

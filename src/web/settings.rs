@@ -30,9 +30,10 @@ pub struct Settings {
     /// For pages, and for dates without a time in searches.
     #[serde(deserialize_with = "zone")]
     pub time_zone: Tz,
-    /// A line above every page; the demo sets it so that nobody takes its calls for real ones.
+    /// A line above every page; the demo sets it so that nobody takes its calls for real ones. In English and
+    /// in Chinese.
     #[serde(skip)]
-    pub banner: Option<String>,
+    pub banner: Option<(&'static str, &'static str)>,
     /// What file and environment said, without secrets: for administrators to see.
     #[serde(skip)]
     pub in_force: String,

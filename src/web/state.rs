@@ -44,7 +44,7 @@ impl WebState {
         mut settings: Settings,
     ) -> Self {
         let api_token = ApiToken::new(settings.api_token.take());
-        let doorkeeper = Arc::new(Doorkeeper::new(&settings.access));
+        let doorkeeper = Arc::new(Doorkeeper::new(&settings.access, &clock));
         Self {
             db,
             archive,

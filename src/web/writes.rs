@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::access::Reader;
 use super::problem::ApiError;
 use super::reads::Reads;
+use super::reasons;
 use super::state::WebState;
 use crate::db::desk::{MOST_CHARACTERS, MOST_TAG};
 use crate::domain::rights::Right;
@@ -191,6 +192,11 @@ impl<'a> Writes<'a> {
         } else {
             Err(ApiError::not_retryable())
         }
+    }
+
+    /// Why this reader wants to hear a call, for as long as that holds.
+    pub async fn give_reason(&self, call_id: Uuid, text: &str) -> Result<(), ApiError> {
+        reasons::give(&self.reads(), call_id, text).await
     }
 
     /// What was really heard, as a player tells it: parts of the sound in milliseconds.

@@ -54,6 +54,7 @@ pub async fn run(
         intake.arrivals(),
         name.clone(),
         wake.clone(),
+        may_claim.clone(),
         stop.clone(),
     );
     tracker.spawn(guard("inbox", tokio::spawn(inbox)));
@@ -104,11 +105,15 @@ async fn read_inbox(
     arrivals: Arc<Notify>,
     instance: Arc<str>,
     wake: Arc<Notify>,
+    may_claim: Arc<AtomicBool>,
     stop: CancellationToken,
 ) {
     while !stop.is_cancelled() {
-        let read =
-            inbox::read_waiting(&tools.db, &tools.sources, &instance, tools.clock.now()).await;
+        let read = if may_claim.load(Ordering::Relaxed) {
+            inbox::read_waiting(&tools.db, &tools.sources, &instance, tools.clock.now()).await
+        } else {
+            Ok(0)
+        };
         let pause = match read {
             Ok(0) => INBOX_IDLE,
             Ok(_) => {

@@ -86,3 +86,17 @@ async fn pause(longest: Duration, wake: &Notify, stop: &CancellationToken) {
         () = stop.cancelled() => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::ingest::HEARTBEAT;
+
+    #[test]
+    fn what_a_dead_worker_held_is_claimed_within_65_s() {
+        // Its lease was renewed a moment before it died; a living worker looks this often at the latest.
+        assert!(LEASE + IDLE.max(DATABASE_AWAY) <= Duration::from_secs(65));
+        // One heartbeat may fail and the lease still stands.
+        assert!(HEARTBEAT * 2 < LEASE);
+    }
+}

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use tokio::sync::mpsc;
@@ -45,8 +46,10 @@ pub async fn run(
 ) -> Result<(), JobSchedulerError> {
     let mut scheduler = JobScheduler::new().await?;
     let mut runners = tokio::task::JoinSet::new();
+    let mut wishes = Vec::new();
     for scheduled in chores {
         let (tick, ticks) = mpsc::channel::<()>(1);
+        wishes.push((scheduled.name, scheduled.cron.clone(), tick.clone()));
         scheduler
             .add(Job::new(scheduled.cron.as_str(), move |_, _| {
                 // Full: the chore still runs from an earlier tick.
@@ -62,11 +65,58 @@ pub async fn run(
             stop.clone(),
         ));
     }
+    runners.spawn(hear_wishes(db, clock, wishes, stop.clone()));
     scheduler.start().await?;
     stop.cancelled().await;
     scheduler.shutdown().await?;
     while runners.join_next().await.is_some() {}
     Ok(())
+}
+
+/// How soon a wish of a page is heard, and how often this process says which jobs it runs.
+const HEARS_EVERY: Duration = Duration::from_secs(3);
+const NAMES_EVERY_MS: i64 = 60_000;
+
+/// Tells which jobs run here, and ticks for those that somebody wants to run now.
+async fn hear_wishes(
+    db: Database,
+    clock: SharedClock,
+    jobs: Vec<(&'static str, String, mpsc::Sender<()>)>,
+    stop: CancellationToken,
+) {
+    let names: Vec<(&str, &str)> = jobs
+        .iter()
+        .map(|(name, cron, _)| (*name, cron.as_str()))
+        .collect();
+    let mut named_at: Option<Timestamp> = None;
+    loop {
+        let now = clock.now();
+        if named_at.is_none_or(|at| now.since_ms(at) >= NAMES_EVERY_MS) {
+            match db.name_jobs(&names, now).await {
+                Ok(()) => named_at = Some(now),
+                Err(error) => tracing::debug!(%error, "the jobs are not named yet"),
+            }
+        }
+        // One question for all; only a wish is written.
+        let asked = db.jobs().await.unwrap_or_default();
+        for job in asked.iter().filter(|job| job.asked_at.is_some()) {
+            let Some((name, _, tick)) = jobs.iter().find(|(name, ..)| *name == job.name) else {
+                continue;
+            };
+            match db.take_asked(name).await {
+                Ok(true) => {
+                    // Full: a tick waits already, and its run comes after the wish.
+                    let _ = tick.try_send(());
+                }
+                Ok(false) => {}
+                Err(error) => tracing::warn!(chore = name, %error, "a wished run not taken over"),
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(HEARS_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+    }
 }
 
 async fn run_ticks(

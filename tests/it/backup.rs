@@ -363,6 +363,20 @@ async fn the_schema_is_brought_up_after_a_copy_of_what_is_there() {
     assert_eq!(std::fs::read(&copy).unwrap(), whole);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn two_backups_within_one_second_have_names_of_their_own() {
+    let house = sqlite(Some(true)).await;
+    let backups = backups(&house, Settings::default(), None);
+    let first = backups.next_file().unwrap();
+    backups.write(&first).await.unwrap();
+    let second = backups.next_file().unwrap();
+    backups.write(&second).await.unwrap();
+    assert!(
+        first < second && first.exists() && second.exists(),
+        "{first:?} {second:?}"
+    );
+}
+
 #[test]
 fn postgresql_is_told_of_its_own_tools() {
     let dir = tempfile::tempdir().unwrap();

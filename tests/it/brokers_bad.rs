@@ -476,51 +476,82 @@ mod nats {
         };
         let url = broker.url();
         let jetstream = jetstream(&url).await;
+        // A stream that forgets what was ended: the copy is all that is left of it.
+        let queue = jetstream::stream::Config {
+            name: "CDR".to_owned(),
+            subjects: vec!["cdr.v1.>".to_owned()],
+            retention: jetstream::stream::RetentionPolicy::WorkQueue,
+            ..Default::default()
+        };
+        jetstream.create_stream(queue).await.unwrap();
         let house = house(&source(&url, "")).await;
-        house
-            .until(async |_| {
-                let stream = jetstream.get_stream("CDR").await;
-                stream.map(|_| ()).map_err(|error| error.to_string())
-            })
-            .await;
-        let unusable = unusable(LARGEST);
+        let mut unusable = unusable(LARGEST);
+        // Headers that leave no room for one more.
+        let long = "x".repeat(40 << 10);
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("X-Long", long.as_str());
+        let sent = jetstream.publish_with_headers("cdr.v1.x.call.ended", headers, "event=1".into());
+        sent.await.unwrap().await.unwrap();
         for (n, (body, coding, _)) in unusable.iter().enumerate() {
             publish(&jetstream, body.clone(), coding).await;
             publish(&jetstream, message(n % 2), "").await;
         }
+        unusable.push((b"event=1".to_vec(), "", "not_json"));
         until_calls(&house, 2).await;
-        let dead = house
+        house
             .until(async |_| {
-                let stream = jetstream.get_stream("CDR_DEAD").await;
-                let mut stream = stream.map_err(|error| error.to_string())?;
-                let kept = stream.info().await.unwrap().state.messages;
-                if kept == unusable.len() as u64 {
-                    Ok(stream)
-                } else {
-                    Err(format!("{kept} put aside"))
-                }
+                let stream = jetstream.get_stream("CDR").await.unwrap();
+                let info = stream.cached_info().state.messages;
+                (info == 0).then_some(()).ok_or(format!("{info} are left"))
             })
             .await;
-        for n in 1..=unusable.len() as u64 {
-            let aside = dead.get_raw_message(n).await.unwrap();
-            let why = aside
-                .headers
-                .get("X-Reject-Reason")
-                .unwrap()
-                .as_str()
-                .to_owned();
-            // The server takes no copy of what fills its limit to the last byte; its place is named.
-            let left_out = aside
-                .headers
-                .get("X-Left-Out")
-                .map(|bytes| bytes.as_str().to_owned());
-            let (body, _, expected) = unusable.iter().find(|(.., known)| *known == why).unwrap();
-            assert_eq!(why, *expected);
-            match left_out {
-                Some(bytes) => assert_eq!(bytes, body.len().to_string()),
-                None => assert!(!aside.payload.is_empty()),
-            }
+        let mut dead = jetstream.get_stream("CDR_DEAD").await.unwrap();
+        let kept = dead.info().await.unwrap().state.messages;
+        // Parts follow each other, whatever is put aside in between.
+        let mut aside: std::collections::BTreeMap<String, (String, Vec<u8>)> = Default::default();
+        for n in 1..=kept {
+            let part = dead.get_raw_message(n).await.unwrap();
+            let header = |name: &str| {
+                part.headers
+                    .get(name)
+                    .map(|value| value.as_str().to_owned())
+            };
+            let id = header("Nats-Msg-Id").unwrap();
+            let id = match header("X-Part") {
+                Some(place) => {
+                    let (n, _) = place.split_once('/').unwrap();
+                    id.strip_suffix(&format!("-{n}")).unwrap().to_owned()
+                }
+                None => id,
+            };
+            let (_, whole) = aside
+                .entry(id)
+                .or_insert((header("X-Reject-Reason").unwrap(), Vec::new()));
+            let from = match header("X-Headers-In-Body") {
+                Some(bytes) if whole.is_empty() => {
+                    let from = bytes.parse::<usize>().unwrap();
+                    assert!(String::from_utf8_lossy(&part.payload[..from]).contains(&long));
+                    from
+                }
+                _ => 0,
+            };
+            whole.extend_from_slice(&part.payload[from..]);
         }
+        println!("{kept} parts of {} messages", aside.len());
+        let mut found: Vec<_> = aside.into_values().collect();
+        let mut expected: Vec<_> = unusable
+            .into_iter()
+            .map(|(body, _, why)| (why.to_owned(), body))
+            .collect();
+        found.sort();
+        expected.sort();
+        let short = |all: &[(String, Vec<u8>)]| -> Vec<(String, usize)> {
+            all.iter()
+                .map(|(why, body)| (why.clone(), body.len()))
+                .collect()
+        };
+        assert_eq!(short(&found), short(&expected));
+        assert!(found == expected, "other bytes than were sent");
         house
             .until(async |_| {
                 let stream = jetstream.get_stream("CDR").await.unwrap();

@@ -120,6 +120,18 @@ fn an_error_says_what_where_and_what_to_do() {
             "correct",
         ),
         (
+            "[spool]\nlimit = \"20\"\n",
+            "callvault.toml:2",
+            "[spool] limit is 20B and leaves no room",
+            "20GiB",
+        ),
+        (
+            "[sources.feiyu-main]\nkind = \"feiyu\"\napp_id = \"x\"\napp_token = \"geheim\"\n[sources.feiyu-mian]\napp_id = \"1\"\n",
+            "callvault.toml:5",
+            "[sources.feiyu-mian] does not say its kind",
+            "did you mean the source feiyu-main? otherwise add kind",
+        ),
+        (
             "[schedule]\npoll = \"*/5 * * * *\"\n",
             "callvault.toml:2",
             "[schedule] poll: \"*/5 * * * *\" is not a cron line",

@@ -1,5 +1,6 @@
-//! Every vendor that can be simulated, held to the same promises as far as its capabilities go: they are asked
-//! first. A vendor that joins `VendorKind::ALL` is played here without being named.
+//! Every vendor that can be simulated, by every way that its messages can leave, held to the same promises as far as its
+//! capabilities go: they are asked first. A vendor that joins `VendorKind::ALL` is played here without being named.
+//! Queues and streams are those of the real servers (`ways.rs` says where they are looked for).
 //!
 //! Failure: a recording that could be had is archived twice, not at all or with other bytes, or one that no way
 //! leads to is made up. Not a failure: by which way it was heard of first, unless only one is open.
@@ -8,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use callvault::providers::contract::Capabilities;
-use callvault::simulator::{Error, Mishaps, Options, Vendor, VendorKind};
+use callvault::simulator::{Error, Mishaps, Options, Vendor, VendorKind, Way};
 
 use crate::journeys::{all_as_planned, options};
 use crate::support::house::{TestHouse, program};
@@ -22,21 +23,77 @@ fn archive(poll: &str) -> String {
     format!("[archive]\nkind = \"directory\"\npath = \"archive\"\n[schedule]\npoll = \"{poll}\"\n")
 }
 
+/// A kind of vendor and a way, with the broker's address where the way has one.
+#[derive(Clone, Debug)]
+struct Part {
+    kind: VendorKind,
+    way: Way,
+    broker: Option<String>,
+}
+
+/// Each kind with each of its ways; without a broker its ways are left out, and that is said.
+async fn parts() -> Vec<Part> {
+    #[cfg(feature = "amqp")]
+    let amqp = crate::ways::amqp::server().await.map(|(url, _)| url);
+    #[cfg(not(feature = "amqp"))]
+    let amqp = None;
+    #[cfg(feature = "nats")]
+    let nats = crate::ways::nats_server().await.map(|(url, _)| url);
+    #[cfg(not(feature = "nats"))]
+    let nats = None;
+    let mut parts = Vec::new();
+    for &kind in VendorKind::ALL {
+        for &way in kind.ways() {
+            let broker = match way {
+                Way::Http | Way::Folder => None,
+                Way::Amqp | Way::Nats => {
+                    let found = if way == Way::Amqp { &amqp } else { &nats };
+                    match found {
+                        Some(url) => Some(url.clone()),
+                        None => continue,
+                    }
+                }
+            };
+            parts.push(Part { kind, way, broker });
+        }
+    }
+    parts
+}
+
+/// Each kind by its first way.
+fn kinds() -> impl Iterator<Item = Part> {
+    VendorKind::ALL.iter().map(|&kind| Part {
+        kind,
+        way: Way::Http,
+        broker: None,
+    })
+}
+
+impl Part {
+    fn options(&self, only: &[&str]) -> Options {
+        Options {
+            way: self.way,
+            broker: self.broker.clone(),
+            ..options(SOURCE, only)
+        }
+    }
+}
+
 struct Played {
     house: TestHouse,
-    kind: VendorKind,
+    part: Part,
     can: Capabilities,
     queues: usize,
 }
 
 /// A house with one vendor of this kind that plays one call for each of `only`.
-async fn house(kind: VendorKind, only: &[&str], announce: bool, poll: &str) -> Played {
+async fn house(part: &Part, only: &[&str], announce: bool, poll: &str) -> Played {
     let options = Options {
         announce,
-        ..options(SOURCE, only)
+        ..part.options(only)
     };
     let house = TestHouse::open_on(
-        vec![(kind, options)],
+        vec![(part.kind, options)],
         "sqlite://callvault.db",
         &archive(poll),
     )
@@ -46,7 +103,7 @@ async fn house(kind: VendorKind, only: &[&str], announce: bool, poll: &str) -> P
         can: provider.capabilities(),
         queues: provider.queues().len(),
         house,
-        kind,
+        part: part.clone(),
     }
 }
 
@@ -56,6 +113,27 @@ impl Played {
         let counted = self.house.house().db.count_by_source().await.unwrap();
         let archived = counted.iter().find(|(_, state, _)| state == "archived");
         archived.map_or(0, |(.., n)| *n)
+    }
+
+    /// Ends it, and takes what it had at a broker along.
+    async fn finish(self) {
+        let text = std::fs::read_to_string(self.house.config_file()).unwrap();
+        self.house.finish().await;
+        let name = |key: &str| {
+            let line = text.lines().find(|line| line.starts_with(key));
+            line.unwrap().split('"').nth(1).unwrap().to_owned()
+        };
+        match self.part.way {
+            #[cfg(feature = "amqp")]
+            Way::Amqp => crate::ways::amqp::forget(&name("queue = ")).await,
+            #[cfg(feature = "nats")]
+            Way::Nats => {
+                let (_, client) = crate::ways::nats_server().await.unwrap();
+                let jetstream = async_nats::jetstream::new(client);
+                jetstream.delete_stream(name("stream = ")).await.unwrap();
+            }
+            _ => {}
+        }
     }
 
     async fn unannounced(&self) -> u64 {
@@ -71,61 +149,60 @@ impl Played {
             .iter()
             .filter(|line| line.expect == "archived")
             .count();
-        assert!(expected > 0, "{:?} made nothing", self.kind);
+        assert!(expected > 0, "{:?} made nothing", self.part);
         assert_eq!(
             self.archived().await,
             expected as u64,
             "{:?}: {ledger:#?}",
-            self.kind
+            self.part
         );
     }
 }
 
 /// Whether this vendor can have this mishap at all.
-async fn knows(kind: VendorKind, mishap: &str) -> bool {
-    let options = options(SOURCE, &[mishap]);
+async fn knows(part: &Part, mishap: &str) -> bool {
     let clock = std::sync::Arc::new(callvault::domain::clock::SystemClock);
-    match Vendor::start(kind, options, clock).await {
+    match Vendor::start(part.kind, part.options(&[mishap]), clock).await {
         Ok(vendor) => {
             vendor.stop().await;
             true
         }
         Err(Error::UnknownMishap(_)) => false,
-        Err(error) => panic!("{kind:?}: {error}"),
+        Err(error) => panic!("{part:?}: {error}"),
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_announced_is_archived_without_any_sweep() {
-    for &kind in VendorKind::ALL {
-        let played = house(kind, &["none", "none", "none"], true, NEVER).await;
+    for part in parts().await {
+        let played = house(&part, &["none", "none", "none"], true, NEVER).await;
         played.all_archived_once().await;
-        assert_eq!(played.unannounced().await, 0, "{kind:?}");
-        played.house.finish().await;
+        assert_eq!(played.unannounced().await, 0, "{part:?}");
+        played.finish().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_announces_is_found_by_the_sweep_alone_and_the_meter_says_so() {
     let mut listed = 0;
-    for &kind in VendorKind::ALL {
-        let played = house(kind, &["none", "none", "none", "none"], false, OFTEN).await;
+    for part in kinds() {
+        let played = house(&part, &["none", "none", "none", "none"], false, OFTEN).await;
         if played.can.lists() || played.queues > 0 {
             played.all_archived_once().await;
             let found = played.unannounced().await;
             if played.queues == 0 {
-                assert_eq!(found, played.archived().await, "{kind:?}");
+                assert_eq!(found, played.archived().await, "{part:?}");
                 listed += 1;
             }
-            played.house.finish().await;
+            played.finish().await;
         } else {
             // No way leads to these recordings: nothing is made up, and nothing goes wrong.
             played.house.make_calls().await;
             assert!(!played.house.ledger().is_empty());
             tokio::time::sleep(Duration::from_millis(2500)).await;
-            assert_eq!(played.archived().await, 0, "{kind:?}");
-            assert_eq!(played.unannounced().await, 0, "{kind:?}");
-            played.house.finish().await;
+            assert_eq!(played.archived().await, 0, "{part:?}");
+            assert_eq!(played.unannounced().await, 0, "{part:?}");
+            played.finish().await;
         }
     }
     assert!(listed > 0, "no vendor was listed: the suite proves nothing");
@@ -133,31 +210,34 @@ async fn what_nobody_announces_is_found_by_the_sweep_alone_and_the_meter_says_so
 
 #[tokio::test(flavor = "multi_thread")]
 async fn announced_and_swept_at_once_is_archived_once() {
-    for &kind in VendorKind::ALL {
-        let played = house(kind, &["none", "none", "none"], true, OFTEN).await;
+    for part in kinds() {
+        let played = house(&part, &["none", "none", "none"], true, OFTEN).await;
         played.all_archived_once().await;
-        played.house.finish().await;
+        played.finish().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_twice_late_or_out_of_order_ends_alike() {
     let mut played_any = 0;
-    for &kind in VendorKind::ALL {
+    for part in parts().await {
         let mut only = Vec::new();
-        for mishap in ["twice", "late", "out_of_order"] {
-            if knows(kind, mishap).await {
+        for mishap in ["twice", "late", "out_of_order", "poison"] {
+            if knows(&part, mishap).await {
                 only.push(mishap);
             }
         }
         if only.is_empty() {
             continue;
         }
-        // Once by notices alone, and once with the sweep in between.
+        // Once by notices alone, and once with the sweep in between, where there is one.
         for poll in [NEVER, OFTEN] {
-            let played = house(kind, &only, true, poll).await;
+            if poll == OFTEN && part.way != Way::Http {
+                continue;
+            }
+            let played = house(&part, &only, true, poll).await;
             played.all_archived_once().await;
-            played.house.finish().await;
+            played.finish().await;
         }
         played_any += 1;
     }

@@ -13,13 +13,15 @@ use callvault::domain::clock::{SharedClock, SystemClock};
 use callvault::domain::view::RecordingView;
 use callvault::simulator::{Options, Profile, Vendor, VendorKind};
 
+use crate::support::free_port;
 use crate::support::house::{program, spool_files, stored_keys};
 
 /// Points that this journey cannot reach: multipart needs a bucket and a large file, the journal a
 /// database that is away (`tests/it/spool.rs` kills its writer), brokers a broker (`tests/it/crash_ways.rs`), the sweep and
 /// deleting at the vendor need one that can be listed or deletes (`tests/it/sweep.rs`, `tests/it/provider_delete.rs`),
-/// several files a playlist (below), a move to a bucket two archives (`tests/it/crash_move.rs`, which reaches multipart too).
-const ELSEWHERE: [&str; 7] = [
+/// several files a playlist, two parties a vendor that records each by itself (below), a move to a bucket two archives
+/// (`tests/it/crash_move.rs`, which reaches multipart too).
+const ELSEWHERE: [&str; 8] = [
     "archive_move.",
     "broker.",
     "mpu_orig.",
@@ -27,6 +29,7 @@ const ELSEWHERE: [&str; 7] = [
     "sweep.",
     "provider_delete.",
     "store.between_files",
+    "pair.",
 ];
 
 /// Every other `fail_point!` in the sources, so that a new one is tested by existing.
@@ -84,14 +87,6 @@ pub fn serve(dir: &std::path::Path, port: u16, dies_at: Option<&str>) -> Served 
     }
 }
 
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn dying_at_any_point_leaves_one_result() {
     let points = points();
@@ -118,6 +113,15 @@ async fn dying_between_a_playlists_files_leaves_it_whole() {
         // The second call's recording is a playlist in the media store.
         dies_once(point, VendorKind::Trtc, 2).await;
         println!("{point}: died, came back, one result of several files");
+    }
+}
+
+/// Between two parties' recordings and their joint copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn dying_over_a_joint_copy_leaves_one() {
+    for point in ["pair.before_decode", "pair.after_put"] {
+        dies_once(point, VendorKind::Yunxin, 2).await;
+        println!("{point}: died, came back, one joint copy");
     }
 }
 
@@ -214,6 +218,13 @@ async fn wait_until_whole(
                 .iter()
                 .filter(|other| other.provider_call_id == line.provider_call_id)
                 .count();
+            // Every simulated call with single recordings has two parties.
+            if point.starts_with("pair.") {
+                let call = found.first().map(|view| view.call_id).unwrap_or_default();
+                if house.db.call_access(call).await.unwrap().is_none() {
+                    open.push(format!("no joint copy of {call}"));
+                }
+            }
             let whole = found.len() == of_call
                 && matches!(mine.as_slice(), [one]
                     if one.state == "archived" && one.access.is_some());

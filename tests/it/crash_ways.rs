@@ -11,7 +11,8 @@ use callvault::config::Config;
 use callvault::db::search::Query;
 use callvault::domain::clock::SystemClock;
 
-use crate::crash::{free_port, serve, terminate};
+use crate::crash::{serve, terminate};
+use crate::support::free_port;
 use crate::ways::{message, skipped, unique};
 
 const CALLS: usize = 50;

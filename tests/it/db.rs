@@ -306,6 +306,7 @@ pub fn object(
 ) -> (NewObject, ArchiveProof) {
     let fingerprint = Fingerprint::of(bytes);
     let key = match role {
+        Role::CallAccess => folder.of_call(uuid::Uuid::nil()).access(n),
         Role::Duplicate => folder.access(99),
         Role::Original => folder.original(&fingerprint.sha256, "wav"),
         Role::Access => folder.access(n),

@@ -547,6 +547,8 @@ fn manifest_of(loaded: &callvault::db::recordings::Loaded) -> Manifest {
             provider_recording_id: row.provider_recording_id.clone(),
             aliases: loaded.aliases.clone(),
             part: row.part,
+            began_at: None,
+            party: None,
             arrived_at: row.arrived_at,
             clocks: row.clocks,
             confirmed_at: row.confirmed_at,

@@ -298,6 +298,7 @@ fn the_schema_equals_the_entities() {
             recording_alias,
             recording_event,
             saved_search,
+            schedule_job,
             schedule_run,
             search_key,
             session,

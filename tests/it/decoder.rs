@@ -290,6 +290,92 @@ async fn hostile_files_get_their_codes_from_a_living_child() {
     assert_eq!(room.pids(), crew.idle_pids());
 }
 
+/// An MP4 whose table of sample sizes has so many entries, all of them there: a demuxer that reads it whole needs four bytes of memory for
+/// each. Sparse on the disk.
+fn huge_table(path: &Path, entries: u32) {
+    let boxed = |kind: &[u8; 4], body: &[u8], more: u32| {
+        let bytes = 8 + body.len() as u32 + more;
+        [&bytes.to_be_bytes(), &kind[..], body].concat()
+    };
+    let words = |words: &[u32]| -> Vec<u8> { words.iter().flat_map(|w| w.to_be_bytes()).collect() };
+    let full = |kind: &[u8; 4], body: &[u8]| boxed(kind, &[&[0; 4], body].concat(), 0);
+    let table = entries * 4;
+    let esds =
+        b"\x03\x19\0\0\0\x04\x11\x40\x15\0\0\0\0\0\xfa\0\0\0\xfa\0\x05\x02\x14\x08\x06\x01\x02";
+    let mp4a = [
+        &[
+            0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 16, 0, 0, 0, 0,
+        ][..],
+        &(16_000u32 << 16).to_be_bytes(),
+        &full(b"esds", esds),
+    ]
+    .concat();
+    let stbl = [
+        full(b"stsd", &[words(&[1]), boxed(b"mp4a", &mp4a, 0)].concat()),
+        full(b"stts", &words(&[1, entries, 1024])),
+        full(b"stsc", &words(&[1, 1, entries, 1])),
+        full(b"stco", &words(&[1, 64])),
+        // Its entries end the file.
+        boxed(b"stsz", &words(&[0, 0, entries]), table),
+    ]
+    .concat();
+    let url = boxed(b"url ", &[0, 0, 0, 1], 0);
+    let dref = full(b"dref", &[words(&[1]), url].concat());
+    let minf = [
+        full(b"smhd", &[0; 4]),
+        boxed(b"dinf", &dref, 0),
+        boxed(b"stbl", &stbl, table),
+    ]
+    .concat();
+    let mdia = [
+        full(b"mdhd", &words(&[0, 0, 16_000, 16_000, 0x55c4_0000])),
+        full(b"hdlr", b"\0\0\0\0soun\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+        boxed(b"minf", &minf, table),
+    ]
+    .concat();
+    let mut tkhd = words(&[0, 0, 1, 0, 1000]);
+    tkhd.resize(80, 0);
+    let trak = [
+        boxed(b"tkhd", &[&[0, 0, 0, 7][..], &tkhd].concat(), 0),
+        boxed(b"mdia", &mdia, table),
+    ]
+    .concat();
+    let mut mvhd = words(&[0, 0, 1000, 1000, 0x1_0000, 0x100_0000]);
+    mvhd.resize(92, 0);
+    mvhd.extend(words(&[2]));
+    let moov = [full(b"mvhd", &mvhd), boxed(b"trak", &trak, table)].concat();
+    let head = [
+        boxed(b"ftyp", b"M4A \0\0\x02\0M4A isom", 0),
+        boxed(b"moov", &moov, table),
+    ]
+    .concat();
+    fs::write(path, &head).unwrap();
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_len(head.len() as u64 + u64::from(table)).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_eats_the_childs_memory_costs_the_child_alone() {
+    let room = Room::new();
+    let crew = room.crew(LONG);
+    let path = room.folder.path().join("huge.m4a");
+    // Small, it is a file like any other: what kills below is its size alone.
+    huge_table(&path, 100);
+    crew.probe(&path, None).await.unwrap();
+    let before = crew.idle_pids();
+    // 120 MB of entries, in a child that may have 64 MiB.
+    huge_table(&path, 30_000_000);
+    let job = room.job(path);
+    let fault = crew.transcode(&job).await.unwrap_err();
+    assert!(matches!(fault, DecoderFault::Crashed { .. }), "{fault}");
+    assert!(fault.blames_the_file());
+    assert!(!job.mp3.exists() && !job.waveform.exists());
+    // The next file has a child of its own.
+    let good = room.job(fixture("mp3-8k-mono.mp3"));
+    assert!(crew.transcode(&good).await.unwrap().access.is_some());
+    assert_ne!(crew.idle_pids(), before);
+}
+
 #[tokio::test]
 async fn no_child_outlives_a_killed_parent_even_at_work() {
     let room = Room::new();

@@ -92,6 +92,33 @@ async fn a_folder_as_people_leave_it_gives_each_recording_once() {
     until_archived(&house, &["alone.wav", "call-1", "last.wav"]).await;
     let (_, repeated) = door(&house, "folder").await;
     println!("{repeated} repeated");
+    // Its message comes when the file is archived already: one call, known by both names.
+    sidecar(&at.join("last.wav.json"), 2);
+    let last = house
+        .until(async |house| {
+            let db = &house.house().db;
+            let found = db.recordings_of_call("pbx", "call-2").await.unwrap();
+            match &found[..] {
+                [one] => Ok(one.recording_id),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    let db = &house.house().db;
+    let found = db.recordings_of_call("pbx", "last.wav").await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].recording_id, last);
+    assert_eq!(found[0].caller.as_deref(), Some("+8613900000002"));
+    // A message long before its file: the call is told at once, its recording when it is there.
+    sidecar(&at.join("slow.json"), 3);
+    house
+        .until(async |house| {
+            let found = house.house().db.find_call("pbx", "call-3").await.unwrap();
+            found.map(|_| ()).ok_or("no call".to_owned())
+        })
+        .await;
+    std::fs::write(at.join("slow.wav"), wav(13, 8000)).unwrap();
+    until_archived(&house, &["alone.wav", "call-1", "call-2", "call-3"]).await;
     for left in ["notes.docx", "broken.json", "moved.wav", "copy.wav"] {
         assert!(at.join(left).exists(), "{left} was taken away");
     }

@@ -416,6 +416,8 @@ const WORK_COLUMNS: &[&str] = &[
     "not_ready_tries",
     "failures",
     "access_due",
+    "pair_wanted",
+    "pair_done",
     "access_tries",
     "access_lapses",
     "manifest_due",

@@ -3,6 +3,7 @@
 mod account_command;
 mod accounts;
 mod admin;
+mod admin_api;
 mod alarms;
 mod aliyun_queue;
 mod archive;
@@ -12,6 +13,7 @@ mod arrows;
 mod audit_chain;
 mod backfill;
 mod backup;
+mod batches;
 mod brokers;
 mod brokers_bad;
 mod command_line;
@@ -23,6 +25,7 @@ mod crash;
 mod crash_move;
 #[cfg(feature = "failpoints")]
 mod crash_ways;
+mod database_away;
 mod db;
 mod db_desk;
 mod db_find;
@@ -43,14 +46,24 @@ mod folders;
 mod import;
 mod journeys;
 mod locks;
+mod matrix;
 mod moving;
+mod mutating;
+mod oidc;
+mod oidc_bad;
+mod oidc_provider;
 mod outage;
+mod pairs;
+mod pbx;
+mod power_cut;
 mod promises;
 mod provider_delete;
 mod providers;
 mod push_bodies;
+mod reasons;
 mod rights;
 mod service;
+mod simulation;
 mod spool;
 mod support;
 mod sweep;
@@ -65,4 +78,9 @@ mod web_access;
 mod web_api;
 mod web_discretion;
 mod web_hooks;
+mod workers;
 mod yunxin;
+
+/// Counts what each thread holds, for `mutating`.
+#[global_allocator]
+static ALLOCATOR: mutating::Counting = mutating::Counting;

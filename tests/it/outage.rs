@@ -41,10 +41,10 @@ use crate::support::shelf::{Mood, Shelf};
 
 const HOUR_MS: i64 = 60 * MINUTE;
 
-struct Site {
+pub struct Site {
     dir: tempfile::TempDir,
-    clock: Arc<ManualClock>,
-    tools: Tools,
+    pub clock: Arc<ManualClock>,
+    pub tools: Tools,
     intake: Intake,
     /// Calls whose recording was fetched, in order.
     fetched: Arc<Mutex<Vec<String>>>,
@@ -64,7 +64,7 @@ async fn served(
 }
 
 impl Site {
-    async fn open(names: [(&str, &str); 2]) -> (Self, Vec<Arc<Shelf>>) {
+    pub async fn open(names: [(&str, &str); 2]) -> (Self, Vec<Arc<Shelf>>) {
         let dir = tempfile::tempdir().unwrap();
         let archive = dir.path().join("archive");
         Self::open_on(dir, &archive, names, true).await
@@ -134,7 +134,7 @@ impl Site {
     }
 
     /// A call that ended at `ended`, and its recording; heard at once.
-    async fn tell(&self, shelf: &Shelf, call: &str, ended: Timestamp) {
+    pub async fn tell(&self, shelf: &Shelf, call: &str, ended: Timestamp) {
         let body =
             json!({ "call": call, "ended_at": ended.ms(), "recording": format!("{call}-1") });
         let told = Told {
@@ -168,7 +168,7 @@ impl Site {
         }
     }
 
-    async fn states(&self, source: &str) -> Vec<(String, u64)> {
+    pub async fn states(&self, source: &str) -> Vec<(String, u64)> {
         let counted = self.tools.db.count_by_source().await.unwrap();
         let mine = counted.into_iter().filter(|(name, ..)| name == source);
         mine.map(|(_, state, n)| (state, n)).collect()

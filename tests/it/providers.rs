@@ -58,7 +58,7 @@ static PROVIDERS: LazyLock<Vec<Arc<dyn Provider>>> = LazyLock::new(|| {
     built.collect()
 });
 
-fn providers() -> Vec<Arc<dyn Provider>> {
+pub fn providers() -> Vec<Arc<dyn Provider>> {
     assert!(!PROVIDERS.is_empty());
     PROVIDERS.clone()
 }
@@ -107,7 +107,7 @@ fn trtc_samples() -> Vec<Incoming> {
 }
 
 /// Authentic messages for the source of the kind's example.
-fn samples(kind: &str) -> Vec<Incoming> {
+pub fn samples(kind: &str) -> Vec<Incoming> {
     if matches!(kind, "freeswitch" | "asterisk" | "cdr") {
         return pbx_samples(kind);
     }
@@ -222,7 +222,7 @@ fn twilio_samples() -> Vec<Incoming> {
     callbacks.map(sample).collect()
 }
 
-fn notice(provider: &dyn Provider, incoming: &Incoming, dedup_key: String) -> Notice {
+pub fn notice(provider: &dyn Provider, incoming: &Incoming, dedup_key: String) -> Notice {
     Notice {
         notice_id: Uuid::nil(),
         source: provider.name().to_owned(),

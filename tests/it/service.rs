@@ -136,7 +136,63 @@ async fn a_loop_that_panics_stops_the_process_and_a_chore_that_panics_is_a_faile
     house.stop().await;
 }
 
-fn notice(key: &str) -> Notice {
+#[tokio::test]
+async fn a_run_that_was_asked_for_is_run_once_without_its_cron_line() {
+    let house = WebHouse::open().await;
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = runs.clone();
+    let chore: schedule::Chore = Arc::new(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Ok("done".to_owned()) })
+    });
+    // Once in a year, and never while this test runs.
+    let chores = vec![schedule::Scheduled {
+        name: "rare",
+        cron: "0 0 0 29 2 *".to_owned(),
+        chore,
+    }];
+    let stop = CancellationToken::new();
+    let ticking: Vec<_> = ["one", "two"]
+        .into_iter()
+        .map(|instance| {
+            tokio::spawn(schedule::run(
+                house.db.clone(),
+                Arc::new(SystemClock),
+                instance.into(),
+                chores.clone(),
+                stop.clone(),
+            ))
+        })
+        .collect();
+    until(async || {
+        let jobs = house.db.jobs().await.unwrap();
+        jobs.iter().any(|job| job.name == "rare").then_some(())
+    })
+    .await;
+    let now = SystemClock.now();
+    assert!(
+        house
+            .db
+            .ask_for_run("rare", "account:ann", now)
+            .await
+            .unwrap()
+    );
+    let told = until(async || {
+        let runs = house.db.last_runs("rare", 5).await.unwrap();
+        runs.into_iter().find(|run| run.finished_at.is_some())
+    })
+    .await;
+    assert_eq!(told.result.as_deref(), Some("done"));
+    assert!(house.db.jobs().await.unwrap()[0].asked_at.is_none());
+    assert_eq!(runs.load(Ordering::Relaxed), 1);
+    stop.cancel();
+    for ticking in ticking {
+        ticking.await.unwrap().unwrap();
+    }
+    house.stop().await;
+}
+
+pub fn notice(key: &str) -> Notice {
     let now = SystemClock.now();
     Notice {
         notice_id: new_id(now),

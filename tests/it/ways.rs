@@ -178,6 +178,16 @@ pub mod amqp {
         }
     }
 
+    /// Takes a queue away, and the one of what was put aside.
+    pub async fn forget(queue: &str) {
+        let (_, connection) = server().await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        for name in [queue.to_owned(), format!("{queue}.dead")] {
+            let options = QueueDeleteOptions::default();
+            channel.queue_delete(name.into(), options).await.unwrap();
+        }
+    }
+
     pub async fn publish(channel: &Channel, queue: &str, body: &[u8], coding: &str) {
         let properties = BasicProperties::default()
             .with_delivery_mode(2)
@@ -312,15 +322,23 @@ pub mod amqp {
 }
 
 #[cfg(feature = "nats")]
-#[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_messages_from_jetstream_survive_cuts_and_each_call_is_there_once() {
+pub async fn nats_server() -> Option<(String, async_nats::Client)> {
     let url =
         std::env::var("CALLVAULT_TEST_NATS").unwrap_or_else(|_| "nats://127.0.0.1:4222".to_owned());
     let connecting = tokio::time::timeout(Duration::from_secs(5), async_nats::connect(&url));
-    let client = match connecting.await.map_err(|error| error.to_string()) {
-        Ok(Ok(client)) => client,
-        Ok(Err(error)) => return skipped("NATS", &error),
-        Err(error) => return skipped("NATS", &error),
+    match connecting.await.map_err(|error| error.to_string()) {
+        Ok(Ok(client)) => return Some((url, client)),
+        Ok(Err(error)) => skipped("NATS", &error),
+        Err(error) => skipped("NATS", &error),
+    }
+    None
+}
+
+#[cfg(feature = "nats")]
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_messages_from_jetstream_survive_cuts_and_each_call_is_there_once() {
+    let Some((url, client)) = nats_server().await else {
+        return;
     };
     let jetstream = async_nats::jetstream::new(client);
     let parsed = url::Url::parse(&url).unwrap();

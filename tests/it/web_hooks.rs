@@ -9,7 +9,7 @@ use crate::support::http::{ask, get, post, raw};
 use crate::support::web::{NEXT_TOKEN, TOKEN, WebHouse};
 
 /// A CDR as the vendor signs it (its published check values, fy-p01).
-const CDR: &str = "action=callhangup&appId=A1B2C3D4E5F60718293A4B5C6D7E8F90&appCallId=order-7781\
+pub const CDR: &str = "action=callhangup&appId=A1B2C3D4E5F60718293A4B5C6D7E8F90&appCallId=order-7781\
 &fyCallId=0A1B2C3D4E5F60718293A4B5C6D7E8F9%40fy&appServerExtraData=%7B%22desk%22%3A%22a-12%22%7D\
 &callbackFirstStartTime=1712346000000&callbackFirstEndTime=1712346600000&callStartTime=1712346012000\
 &callEndTime=1712346600000&stopReason=2&trueShowNumberType=1&trueIfRecord=1&ti=1712346600123\

@@ -220,6 +220,10 @@ impl Calls {
         if row.provider_call_id.is_empty() {
             return Err("missing:provider_call_id".to_owned());
         }
+        row.duration_ms = row.duration_ms.or_else(|| {
+            let (from, to) = (row.started_at?, row.ended_at?);
+            Some(to.since_ms(from)).filter(|ms| *ms >= 0)
+        });
         row.correlation_ids.sort_unstable();
         row.correlation_ids.dedup();
         // In whatever order the columns stood: the same facts are the same row.

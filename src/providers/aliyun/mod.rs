@@ -22,6 +22,8 @@ mod tests;
 mod token;
 mod xml;
 
+pub use xml::parse as parse_xml;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -74,7 +74,9 @@ pub fn decode(
     let root = match parsed {
         Ok(document) => document.value,
         // Several lines are no JSON value, and may each be one.
-        Err(_) if is_batch(body) => return lines(source, settings, accounts, body, now),
+        Err(_) if is_batch(body, |line| message::parse(line, now).is_ok()) => {
+            return lines(source, settings, accounts, body, now);
+        }
         Err(why) => return Err(why.to_owned()),
     };
     let Value::Object(members) = &root else {
@@ -93,14 +95,14 @@ pub fn decode(
     message.map(|message| vec![own(message)])
 }
 
-fn is_batch(body: &[u8]) -> bool {
-    let mut lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    lines
-        .by_ref()
-        .filter(|line| line.starts_with(b"{"))
-        .take(2)
-        .count()
-        == 2
+/// Several lines, of which two begin as objects do or one is a message: of one message over many lines none is.
+fn is_batch(body: &[u8], is_message: impl Fn(&[u8]) -> bool) -> bool {
+    let lines = || {
+        let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+        lines.filter(|line| !line.is_empty()).take(MOST_LINES + 1)
+    };
+    let objects = || lines().filter(|line| line.starts_with(b"{"));
+    lines().nth(1).is_some() && (objects().nth(1).is_some() || objects().any(is_message))
 }
 
 /// One `cdr/1` message, or one on each line. Of several the good ones count.
@@ -123,7 +125,7 @@ fn lines(
         })
     };
     let whole = one(body);
-    if whole.is_ok() || !is_batch(body) {
+    if whole.is_ok() || !is_batch(body, |line| one(line).is_ok()) {
         return whole.map(|decoded| vec![decoded]);
     }
     let lines = body

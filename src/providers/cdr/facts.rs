@@ -1,5 +1,7 @@
 //! What a `cdr/1` message says in our words: facts of its call, and its recordings.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::domain::call::{CallFacts, LegFacts, Party};
@@ -22,7 +24,7 @@ pub fn call(message: &Message, is_own: bool, searchable: &[String]) -> CallFacts
     call.started_at = told.started_at;
     call.answered_at = told.answered_at;
     call.ended_at = told.ended_at;
-    call.duration_ms = told.duration_ms;
+    call.duration_ms = told.duration_ms.or_else(|| between(told, &message.flags));
     call.direction = told.direction;
     call.hangup_cause.clone_from(&told.hangup_cause);
     call.recorded = told.recorded;
@@ -85,6 +87,18 @@ pub fn call(message: &Message, is_own: bool, searchable: &[String]) -> CallFacts
 /// All legs of one call go by this name.
 fn group(call: &Call) -> Option<String> {
     Some(format!("group:{}", call.group_id.as_ref()?))
+}
+
+/// From start to end, where no length is told. Not where one was told and is no number, or a time is suspect.
+fn between(told: &Call, flags: &BTreeSet<&'static str>) -> Option<i64> {
+    if ["bad_number", "bad_time", "suspect_time"]
+        .iter()
+        .any(|flag| flags.contains(flag))
+    {
+        return None;
+    }
+    let length = told.ended_at?.since_ms(told.started_at?);
+    (length >= 0).then_some(length)
 }
 
 fn talked(call: &Call) -> Option<bool> {
@@ -182,6 +196,7 @@ fn recording(message: &Message, told: &Recording, call_aliases: &[String]) -> An
         provider_recording_id: Some(told.id.clone()).filter(|id| !id.is_empty()),
         aliases,
         part: part(told),
+        began_at: told.started_at,
         handle: json!({ "said": [said] }),
         version: told.sha256.clone(),
         clocks: Clocks {

@@ -13,7 +13,6 @@ pub mod settings;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -25,13 +24,13 @@ use crate::domain::reading::{Forward, Reading};
 use crate::providers::accounts::Accounts;
 use crate::providers::contract::{
     Address, Admission, BuildContext, Capabilities, Defaults, Finding, Incoming, LocalFile,
-    Located, Outcome, Provider, ProviderError, ProviderKind, Refusal, Reply, Severity, Topic,
+    Located, Outcome, Part, Provider, ProviderError, ProviderKind, Refusal, Reply, Severity, Topic,
     WaitingPlan, Wanted, Way,
 };
 use crate::providers::settings::{CommonSettings, SettingsError};
 
 use decode::{Decoded, Whose};
-use message::{EventType, Fate};
+use message::{EventType, Fate, Message};
 use settings::{From, Settings};
 
 const TOPICS: [Topic; 1] = [Topic {
@@ -115,6 +114,14 @@ impl Pbx {
         )
     }
 
+    /// What the watched folder says of a file without a word about it (`ingress/folder.rs`): its call's id is the
+    /// file's name, and gives way to the one that a message names later.
+    fn is_only_a_file(&self, message: &Message) -> bool {
+        self.settings.from == From::Folder
+            && message.provider == settings::FOLDER
+            && message.account == self.common.name
+    }
+
     /// An object's address, where the configuration says how the store is read.
     fn object(&self, said: &Value) -> Option<String> {
         let part = |name: &str| {
@@ -139,7 +146,8 @@ impl Provider for Pbx {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            token_required: self.settings.from == From::Http,
+            // A message proves nothing by itself, whichever way it is meant to come.
+            token_required: true,
             speaks_cdr: true,
             // A new message may bring a new address, and files stay where they are.
             link_renewable: true,
@@ -164,21 +172,18 @@ impl Provider for Pbx {
     /// The same event of the same producer, or the same bytes, are the same message. What is refused for
     /// good is kept as evidence, its answer says why.
     fn admit(&self, incoming: &Incoming, now: Timestamp) -> Admission {
-        let dedup_key = |decoded: &[Decoded]| match decoded {
-            [one] => one.dedup_key.clone(),
-            _ => decode::key_of_bytes(&incoming.body),
-        };
-        match self.decode(&incoming.body, now) {
-            Ok(decoded) => Admission::Accept {
-                dedup_key: dedup_key(&decoded),
+        match self.decode(&incoming.body, now).as_deref() {
+            Ok([one]) => Admission::Accept {
+                dedup_key: one.dedup_key.clone(),
                 unreadable: None,
             },
+            Ok(batch) => Admission::AcceptEach(batch.iter().map(part).collect()),
             Err(_) if incoming.body.len() > LARGEST_EVIDENCE => {
                 Admission::Refuse(Refusal::Unusable)
             }
             Err(why) => Admission::Accept {
                 dedup_key: decode::key_of_bytes(&incoming.body),
-                unreadable: Some(why),
+                unreadable: Some(why.clone()),
             },
         }
     }
@@ -238,7 +243,9 @@ impl Provider for Pbx {
                 }
                 Whose::Ours => {
                     let searchable = &self.settings.searchable_attributes;
-                    reading.calls.push(facts::call(&message, true, searchable));
+                    let mut call = facts::call(&message, true, searchable);
+                    call.made_up = self.is_only_a_file(&message);
+                    reading.calls.push(call);
                     reading.recordings.extend(facts::recordings(&message, true));
                 }
             }
@@ -316,18 +323,9 @@ impl Provider for Pbx {
     }
 
     fn waiting_plan(&self) -> WaitingPlan {
-        let settle = self.settings.settle_time.max(Duration::from_millis(100));
-        let minutes = |n: u64| Duration::from_secs(60 * n);
         WaitingPlan {
-            waits: vec![
-                settle,
-                settle * 2,
-                minutes(1),
-                minutes(5),
-                minutes(15),
-                minutes(60),
-            ],
-            ready_deadline: minutes(24 * 60),
+            waits: self.settings.retry_plan.clone(),
+            ready_deadline: self.settings.ready_deadline,
         }
     }
 
@@ -352,6 +350,14 @@ impl Provider for Pbx {
 fn gone(code: &str) -> Located {
     Located::Gone {
         code: Some(code.to_owned()),
+    }
+}
+
+fn part(decoded: &Decoded) -> Part {
+    Part {
+        body: decoded.body.clone().into(),
+        dedup_key: decoded.dedup_key.clone(),
+        unreadable: decoded.message.as_ref().err().cloned(),
     }
 }
 

@@ -12,6 +12,9 @@ use crate::providers::settings::{SettingsError, read_own};
 
 use super::body::EncodedValues;
 
+/// The provider that the watched folder names for a file without a message.
+pub const FOLDER: &str = "folder";
+
 /// The way by which messages come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -58,6 +61,10 @@ pub struct Settings {
     pub searchable_attributes: Vec<String>,
     pub file_roots: Vec<PathBuf>,
     pub settle_time: Duration,
+    /// Waits between two looks for a file that is not there yet, the last for ever.
+    pub retry_plan: Vec<Duration>,
+    /// Within this time after a call its file may still come at any moment; later it is looked for every six hours.
+    pub ready_deadline: Duration,
     /// Where objects of a store are read: `https://store.example.com/{bucket}/{key}`.
     pub object_url: Option<String>,
     pub time_zone: Tz,
@@ -85,6 +92,8 @@ struct Written {
     #[serde(default)]
     file_roots: Vec<PathBuf>,
     settle_time: Option<Span>,
+    retry_plan: Option<Vec<Span>>,
+    ready_deadline: Option<Span>,
     object_url: Option<String>,
     time_zone: Option<String>,
 }
@@ -176,6 +185,20 @@ impl Settings {
                 "write https://store.example.com/{bucket}/{key}",
             );
         }
+        let settle_time = written
+            .settle_time
+            .map_or(Duration::from_secs(5), Span::duration);
+        let retry_plan: Vec<Duration> = match written.retry_plan {
+            Some(plan) => plan.into_iter().map(Span::duration).collect(),
+            None => usual_waits(settle_time),
+        };
+        if retry_plan.is_empty() || retry_plan.contains(&Duration::ZERO) {
+            return wrong(
+                "retry_plan",
+                "it names no wait, or one of nothing",
+                "write waits like [\"5s\", \"1m\", \"1h\"], or leave it out",
+            );
+        }
         let zone = written.time_zone.as_deref().unwrap_or("UTC");
         let Ok(time_zone) = zone.parse() else {
             return wrong(
@@ -205,11 +228,27 @@ impl Settings {
             recording_variables: written.recording_variables,
             searchable_attributes: written.searchable_attributes,
             file_roots,
-            settle_time: written
-                .settle_time
-                .map_or(Duration::from_secs(5), Span::duration),
+            settle_time,
+            retry_plan,
+            ready_deadline: written
+                .ready_deadline
+                .map_or(Duration::from_secs(24 * 3600), Span::duration),
             object_url: written.object_url,
             time_zone,
         })
     }
+}
+
+/// Soon at first, for a file that is still being closed or moved; then as converters need.
+fn usual_waits(settle_time: Duration) -> Vec<Duration> {
+    let settle = settle_time.max(Duration::from_millis(100));
+    let minutes = |n: u64| Duration::from_secs(60 * n);
+    vec![
+        settle,
+        settle * 2,
+        minutes(1),
+        minutes(5),
+        minutes(15),
+        minutes(60),
+    ]
 }

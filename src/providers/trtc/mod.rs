@@ -129,7 +129,7 @@ impl Provider for Trtc {
     }
 
     fn answer(&self, outcome: Outcome, incoming: &Incoming) -> Reply {
-        push::reply(outcome, push::is_wrapper(&incoming.query))
+        push::reply(outcome, push::is_wrapped(incoming))
     }
 
     fn read(&self, notice: &Notice) -> Result<Reading, String> {

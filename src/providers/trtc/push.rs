@@ -172,6 +172,13 @@ pub fn is_wrapper(query: &str) -> bool {
     in_query(query, WRAPPER_COMMAND).is_some()
 }
 
+/// The query names the command, or, where a proxy dropped the query, the body does.
+pub fn is_wrapped(incoming: &Incoming) -> bool {
+    is_wrapper(&incoming.query)
+        || serde_json::from_slice::<Value>(&incoming.body)
+            .is_ok_and(|body| matches!(Family::of(body), Family::Wrapper(..)))
+}
+
 /// CONTRACTS, section 2. The body is not looked at by the vendor; the call kit's is.
 pub fn reply(outcome: Outcome, is_wrapper: bool) -> Reply {
     let (status, code, message) = match outcome {

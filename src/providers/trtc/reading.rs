@@ -145,6 +145,8 @@ pub struct File {
     pub ready_now: bool,
     pub ready_after: Option<Timestamp>,
     pub gone_at: Option<Timestamp>,
+    /// When its sound began, by the event of the file.
+    pub began_at: Option<Timestamp>,
 }
 
 impl File {
@@ -190,6 +192,8 @@ impl File {
             provider_recording_id: self.file_id.clone().or_else(|| self.name.clone()),
             aliases: self.aliases(),
             part: self.part(),
+            began_at: self.began_at,
+            party: self.user.clone().filter(|_| self.part() == Part::Party),
             handle: json!({
                 "app": self.app,
                 "task": self.task,
@@ -514,7 +518,8 @@ impl<'a> Event<'a> {
         call.started_at = begun;
         call.ended_at = files.iter().filter_map(|(_, _, end)| *end).max();
         let mut reading = Reading::default();
-        for (file, start, end) in files {
+        for (mut file, start, end) in files {
+            file.began_at = start;
             if let Some(user) = &file.user {
                 call.parties.push(party(user.clone()));
             }

@@ -234,6 +234,15 @@ fn the_call_kit_gets_its_own_answer() {
         "{\"ActionStatus\":\"OK\",\"ErrorCode\":0,\"ErrorInfo\":\"\"}"
     );
     assert_eq!(answer(stored, "").body, "{\"code\":0}");
+    // A proxy may drop the query; the wrapper is told by its body too.
+    let wrapped = Incoming {
+        body: br#"{"CallbackCommand":"Call","Callback":{"EventGroupId":3}}"#
+            .as_slice()
+            .into(),
+        ..Incoming::default()
+    };
+    let body = provider.answer(stored, &wrapped).body;
+    assert!(body.contains("ActionStatus"), "{body}");
     let refused = Outcome::Refused(Refusal::Signature);
     assert_eq!(answer(refused, query).status, 403);
     assert_eq!(answer(Outcome::Unavailable, "").status, 503);

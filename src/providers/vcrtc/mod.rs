@@ -264,19 +264,20 @@ impl Provider for Vcrtc {
     }
 
     fn reply(&self, outcome: Outcome) -> Reply {
-        let (status, what) = match outcome {
+        let (status, code, what) = match outcome {
             Outcome::Stored { stored, repeated } => {
                 return Reply::json(200, &json!({ "stored": stored, "repeated": repeated }));
             }
             Outcome::Unreadable | Outcome::Refused(Refusal::Unusable) => (
                 400,
+                "bad_request",
                 "post a JSON object with conferenceKey and recordId, without PINs, to a source with mode \"told\"",
             ),
-            Outcome::Refused(_) => (404, "no such address"),
-            Outcome::TooLarge => (413, "body too large"),
-            Outcome::Unavailable => (503, "cannot store, send again"),
+            Outcome::Refused(_) => (404, "not_found", "there is no such address"),
+            Outcome::TooLarge => (413, "too_large", "the body is too large"),
+            Outcome::Unavailable => (503, "unavailable", "it cannot be stored now; send it again"),
         };
-        Reply::json(status, &json!({ "stored": 0, "error": what }))
+        Reply::problem(status, code, what)
     }
 
     fn read(&self, notice: &Notice) -> Result<Reading, String> {

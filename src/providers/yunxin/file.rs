@@ -61,6 +61,11 @@ pub struct File {
     pub md5: Option<String>,
     pub vid: Option<String>,
     pub created_at: Option<Timestamp>,
+    /// When its sound began: the milliseconds in a second generation's name, else the event's `timestamp` (netease.md, section 7:
+    /// the creation of the file).
+    pub began_at: Option<Timestamp>,
+    /// Whose voice it is, by the one name that every event of the file agrees on.
+    pub speaker: Option<String>,
 }
 
 /// What differs between the generations.
@@ -125,6 +130,9 @@ impl File {
             return Err(format!("an id of more than {LONGEST_ID} bytes"));
         }
         let piece = loose::count(of, &["pieceindex", "pieceIndex"]);
+        let created_at = loose::time(of, &["timestamp", "createTime", "createtime"]);
+        let is_single = track == Track::Single;
+        let named_at = said.created_ms.map(Timestamp::from_ms);
         Ok(Self {
             piece: names::piece_of(piece, &name, url_name.as_deref()),
             bytes: loose::count(of, &["size", "initialSize"]).filter(|&bytes| bytes > 0),
@@ -132,7 +140,13 @@ impl File {
                 .filter(|md5| md5.len() == 32 && md5.bytes().all(|b| b.is_ascii_hexdigit()))
                 .map(|md5| md5.to_ascii_lowercase()),
             is_caller: ways.tells_caller && loose::truth(of, &["caller"]) == Some(true),
-            created_at: loose::time(of, &["timestamp", "createTime", "createtime"]),
+            began_at: named_at.or(created_at).filter(|_| is_single),
+            speaker: said
+                .uid
+                .map(str::to_owned)
+                .or_else(|| user.clone())
+                .filter(|_| is_single),
+            created_at,
             channel,
             link,
             url_name,
@@ -208,6 +222,8 @@ impl File {
             provider_call_id: self.channel,
             provider_recording_id: self.vid,
             part,
+            began_at: self.began_at,
+            party: self.speaker,
             handle,
             version: self.md5,
             link: self.link,

@@ -387,6 +387,8 @@ fn of_unknown_part(mut reading: Reading) -> Reading {
     for recording in &mut reading.recordings {
         if recording.part != Part::Mixed {
             recording.part = Part::Unknown;
+            // What the store calls creation is when it was put there.
+            recording.began_at = None;
         }
     }
     reading

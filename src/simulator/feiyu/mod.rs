@@ -201,6 +201,7 @@ impl Feiyu {
             return Reply::text(StatusCode::FORBIDDEN, "no such address");
         }
         if self.house.now_ms() > until {
+            self.house.count_request("expired");
             return Reply::text(StatusCode::FORBIDDEN, "address expired");
         }
         if call.plan.ending != Ending::Archived && call.plan.ending != Ending::None {

@@ -237,7 +237,7 @@ impl Yunxin {
             "mix": file.user.is_none(),
             "pieceindex": file.piece.to_string(),
             "size": file.audio.bytes.len().to_string(),
-            "timestamp": (file.call.ended_ms / 1000).to_string(),
+            "timestamp": (file.began_ms / 1000).to_string(),
             "type": file.ext,
             "url": self.url_now(file),
             "user": file.user.as_deref().unwrap_or("0"),
@@ -262,7 +262,7 @@ impl Yunxin {
             "mix": file.user.is_none(),
             "vid": file.vid.to_string(),
             "pieceIndex": file.piece,
-            "timestamp": file.call.ended_ms,
+            "timestamp": file.began_ms,
         })
     }
 
@@ -279,7 +279,7 @@ impl Yunxin {
             "size": file.audio.bytes.len(),
             "vid": file.vid,
             "pieceIndex": file.piece,
-            "timestamp": file.call.ended_ms,
+            "timestamp": file.began_ms,
         });
         json!({
             "requestId": format!("req-{}", file.vid),

@@ -48,6 +48,8 @@ struct Stored {
     uid: u64,
     is_caller: bool,
     piece: u64,
+    /// When its sound began; a day of its own in the past, the same whenever the call is made again.
+    began_ms: i64,
     ext: &'static str,
     audio: Audio,
     md5: String,
@@ -131,42 +133,48 @@ impl Yunxin {
         // The same whenever the call is made again: it stands in the names.
         let made_ms = 1_700_000_000_000 + (call.seed % 1_000_000_000) as i64;
         let mut files = Vec::new();
-        let mut add =
-            |user: Option<&str>, uid: u64, piece: u64, ext: &'static str, audio: Audio| {
-                let id = &call.id;
-                let mix = if user.is_none() { "-mix" } else { "" };
-                let (name, object) = match generation {
-                    // The first generation leaves the piece out of a mix's name, and only there.
-                    Generation::One if user.is_none() => (
-                        format!("0-{id}-mix.{ext}"),
-                        format!("0-{id}-{piece}-mix.{ext}"),
-                    ),
-                    Generation::One => {
-                        let name = format!("{}-{id}-{piece}.{ext}", user.unwrap_or("0"));
-                        (name.clone(), name)
-                    }
-                    Generation::Two => {
-                        let name = format!("{uid}-{id}-{made_ms}-{piece}{mix}.{ext}");
-                        (name.clone(), name)
-                    }
-                };
-                files.push(Arc::new(Stored {
-                    call: Arc::clone(call),
-                    name,
-                    object,
-                    vid: 3_000_000_000_000 + dice.below(900_000_000_000),
-                    user: user.map(str::to_owned),
-                    uid,
-                    is_caller: uid == 70_001,
-                    piece,
-                    ext,
-                    md5: hex::encode(Md5::digest(&audio.bytes)),
-                    audio,
-                    is_open: dice.happens(1, 2),
-                }));
+        let mut add = |user: Option<&str>,
+                       uid: u64,
+                       piece: u64,
+                       after_ms: u64,
+                       ext: &'static str,
+                       audio: Audio| {
+            let began_ms = made_ms + after_ms as i64;
+            let id = &call.id;
+            let mix = if user.is_none() { "-mix" } else { "" };
+            let (name, object) = match generation {
+                // The first generation leaves the piece out of a mix's name, and only there.
+                Generation::One if user.is_none() => (
+                    format!("0-{id}-mix.{ext}"),
+                    format!("0-{id}-{piece}-mix.{ext}"),
+                ),
+                Generation::One => {
+                    let name = format!("{}-{id}-{piece}.{ext}", user.unwrap_or("0"));
+                    (name.clone(), name)
+                }
+                Generation::Two => {
+                    let name = format!("{uid}-{id}-{began_ms}-{piece}{mix}.{ext}");
+                    (name.clone(), name)
+                }
             };
+            files.push(Arc::new(Stored {
+                call: Arc::clone(call),
+                name,
+                object,
+                vid: 3_000_000_000_000 + dice.below(900_000_000_000),
+                user: user.map(str::to_owned),
+                uid,
+                is_caller: uid == 70_001,
+                piece,
+                began_ms,
+                ext,
+                md5: hex::encode(Md5::digest(&audio.bytes)),
+                audio,
+                is_open: dice.happens(1, 2),
+            }));
+        };
         if call.plan.ending != Ending::Archived {
-            add(None, 0, 0, "mp4", call.audio.clone());
+            add(None, 0, 0, 0, "mp4", call.audio.clone());
             return files;
         }
         let mut chance = call.dice("parties");
@@ -180,16 +188,21 @@ impl Yunxin {
             } else {
                 1
             };
+            // Whoever is called comes in later; a new slice begins where the one before was cut.
+            let mut after_ms = party as u64 * (700 + call.seed % 1800);
+            let joined_ms = after_ms;
             for piece in 0..pieces {
                 let audio = voices::aac(party, 60 + chance.below(41), chance.roll());
-                add(Some(account), uid, piece, "aac", audio);
+                let length_ms = audio.duration_ms;
+                add(Some(account), uid, piece, after_ms, "aac", audio);
+                after_ms += length_ms;
             }
             if party == 0 && chance.happens(1, 4) {
                 let audio = voices::mp4(false, &format!("{} {account}", call.id));
-                add(Some(account), uid, 0, "mp4", audio);
+                add(Some(account), uid, 0, joined_ms, "mp4", audio);
             }
         }
-        add(None, 0, 0, "mp4", call.audio.clone());
+        add(None, 0, 0, 0, "mp4", call.audio.clone());
         files
     }
 

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -76,7 +77,9 @@ impl Writer {
             let written = if appended.is_empty() {
                 Ok(())
             } else {
-                self.write(&lines)
+                // A panic costs these entries their answer, never the thread: without it nothing is kept any more.
+                let writing = AssertUnwindSafe(|| self.write(&lines));
+                catch_unwind(writing).unwrap_or_else(|_| Err(io::Error::other("it panicked")))
             };
             // Who no longer waits for an answer gets none.
             for reply in appended {

@@ -5,18 +5,18 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Form};
 use http::header::SET_COOKIE;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::door::is_behind_tls;
+use super::govern::own::Own;
 use super::shell::{self, Shell};
-use super::sign_in::{open_session, password_hash, password_matches};
 use super::words::Words;
-use super::{Reader, cookie};
-use crate::db::accounts::AccountChange;
-use crate::domain::password;
+use super::{Reader, cookie, oidc};
 use crate::domain::secret::Secret;
+use crate::web::pages::act::language_cookie;
+use crate::web::pages::frame::Section;
 use crate::web::problem::ApiError;
 use crate::web::reads::{Reads, ask};
 use crate::web::state::WebState;
@@ -27,10 +27,10 @@ struct AccountPage {
     shell: Shell,
     problem: Option<&'static str>,
     done: Option<&'static str>,
-    own: Option<Own>,
+    own: Option<OwnLines>,
 }
 
-struct Own {
+struct OwnLines {
     name: String,
     role: &'static str,
     scope: String,
@@ -75,18 +75,18 @@ async fn page(
     state: &WebState,
     reader: &Reader,
     headers: &HeaderMap,
-    problem: Option<Said>,
+    problem: Option<&'static str>,
     done: Option<Said>,
 ) -> Response {
-    let shell = Shell::of(state, reader, headers);
+    let shell = Shell::of(state, reader, headers).at(Section::Account, "/account");
     let w = shell.w;
-    let own = match own(state, reader, w).await {
+    let own = match own_lines(state, reader, w).await {
         Ok(own) => own,
-        Err(error) => return shell::problem(state, headers, &error),
+        Err(error) => return shell::problem_for(state, reader, headers, &error),
     };
     let page = AccountPage {
         shell,
-        problem: problem.map(|said| said(w)),
+        problem,
         done: done.map(|said| said(w)),
         own,
     };
@@ -97,15 +97,17 @@ async fn page(
     response
 }
 
-async fn own(state: &WebState, reader: &Reader, w: &Words) -> Result<Option<Own>, ApiError> {
-    let (Some(id), Some(signed_in)) = (reader.account, &reader.signed_in) else {
+async fn own_lines(
+    state: &WebState,
+    reader: &Reader,
+    w: &Words,
+) -> Result<Option<OwnLines>, ApiError> {
+    let own = Own::of(state, reader);
+    let (Some(account), Some(signed_in)) = (own.show().await?.account, &reader.signed_in) else {
         return Ok(None);
     };
-    let Some(account) = ask(state, state.db.account(id)).await? else {
-        return Ok(None);
-    };
-    let sessions = ask(state, state.db.sessions(id)).await?;
-    Ok(Some(Own {
+    let sessions = own.sessions().await?;
+    Ok(Some(OwnLines {
         name: account.name,
         role: w.role(account.role),
         scope: shell::scope(w, &account.scope),
@@ -139,49 +141,31 @@ pub async fn change_password(
     headers: HeaderMap,
     Form(typed): Form<Passwords>,
 ) -> Response {
-    match changed(&state, &reader, &headers, typed).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(said)) => page(&state, &reader, &headers, Some(said), None).await,
-        Err(error) => shell::problem(&state, &headers, &error),
-    }
-}
-
-async fn changed(
-    state: &WebState,
-    reader: &Reader,
-    headers: &HeaderMap,
-    typed: Passwords,
-) -> Result<Result<Response, Said>, ApiError> {
-    let (Some(id), Some(signed_in)) = (reader.account, &reader.signed_in) else {
-        return Err(ApiError::not_allowed(reader.role));
-    };
-    let hash = ask(state, state.db.password_hash(id)).await?;
-    if hash.is_some() {
-        // A stolen session guesses no faster than a stranger.
-        let may_try = ask(state, state.db.take_try(id, state.clock.now())).await?;
-        let right = password_matches(state, Secret::new(typed.old), hash).await?;
-        if !(right && may_try) {
-            let reads = Reads::of(state, reader);
-            reads.note("password_refused", &signed_in.name).await?;
-            return Ok(Err(|w| w.wrong_old));
-        }
-    }
+    let w = Shell::of(&state, &reader, &headers).w;
     if typed.new != typed.again {
-        return Ok(Err(|w| w.differ));
+        return page(&state, &reader, &headers, Some(w.differ), None).await;
     }
-    if password::problem(&typed.new, &signed_in.name).is_some() {
-        return Ok(Err(|w| w.weak));
+    let own = Own::of(&state, &reader);
+    let changed = own.change_password(Secret::new(typed.old), typed.new, &headers);
+    match changed.await {
+        Ok(cookie) => {
+            let mut response = Redirect::to("/account?done=password").into_response();
+            response.headers_mut().insert(SET_COOKIE, cookie);
+            response
+        }
+        Err(error) => match w.said(error.code()) {
+            Some(words) => page(&state, &reader, &headers, Some(words), None).await,
+            None => {
+                let mut response = shell::problem(&state, &headers, &error);
+                if error.code() == ApiError::SESSION_ENDED
+                    && let Some(cookie) = cookie::forget(is_behind_tls(&state))
+                {
+                    response.headers_mut().insert(SET_COOKIE, cookie);
+                }
+                response
+            }
+        },
     }
-    let hash = password_hash(state, Secret::new(typed.new)).await?;
-    let reads = Reads::of(state, reader);
-    reads.note("password", &signed_in.name).await?;
-    let now = state.clock.now();
-    ask(state, state.db.set_password(id, &hash, false, now)).await?;
-    // Every session has ended, this one as well; the browser that did it goes on with a new one.
-    let cookie = open_session(state, id, &reader.from, headers).await?;
-    let mut response = Redirect::to("/account?done=password").into_response();
-    response.headers_mut().insert(SET_COOKIE, cookie);
-    Ok(Ok(response))
 }
 
 #[derive(Deserialize)]
@@ -189,25 +173,21 @@ pub struct Language {
     language: String,
 }
 
+/// In the account, for every browser of its owner; and in this browser, whose own choice would count for more.
 pub async fn change_language(
     State(state): State<WebState>,
     Extension(reader): Extension<Reader>,
     Form(typed): Form<Language>,
 ) -> Result<Response, ApiError> {
-    let language = match typed.language.as_str() {
-        "" => None,
-        known @ ("en" | "zh-CN") => Some(known.to_owned()),
-        _ => return Err(ApiError::bad_request("language is none of en, zh-CN")),
-    };
-    if let Some(id) = reader.account {
-        let change = AccountChange {
-            language: Some(language),
-            ..AccountChange::default()
-        };
-        let now = state.clock.now();
-        ask(&state, state.db.change_account(id, change, now)).await?;
+    let language = Some(typed.language).filter(|language| !language.is_empty());
+    let here = language.as_deref().and_then(|code| code.split('-').next());
+    let cookie = language_cookie(&state, here);
+    Own::of(&state, &reader).change_language(language).await?;
+    let mut response = Redirect::to("/account?done=language").into_response();
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().insert(SET_COOKIE, cookie);
     }
-    Ok(Redirect::to("/account?done=language").into_response())
+    Ok(response)
 }
 
 #[derive(Deserialize)]
@@ -218,31 +198,27 @@ pub struct WhichSession {
 pub async fn end_session(
     State(state): State<WebState>,
     Extension(reader): Extension<Reader>,
+    headers: HeaderMap,
     Form(typed): Form<WhichSession>,
-) -> Result<Response, ApiError> {
-    let Some(id) = reader.account else {
-        return Err(ApiError::not_found("session"));
-    };
-    let reads = Reads::of(&state, &reader);
-    reads
-        .note("session_end", &typed.session.to_string())
-        .await?;
-    if !ask(&state, state.db.end_session(id, typed.session)).await? {
-        return Err(ApiError::not_found("session"));
+) -> Response {
+    match Own::of(&state, &reader).end_session(typed.session).await {
+        Ok(()) => shell::see("/account?done=session"),
+        Err(error) => shell::problem_for(&state, &reader, &headers, &error),
     }
-    Ok(Redirect::to("/account?done=session").into_response())
 }
 
 pub async fn sign_out(
     State(state): State<WebState>,
     Extension(reader): Extension<Reader>,
 ) -> Result<Response, ApiError> {
+    let mut leads = "/sign-in";
     if let (Some(id), Some(signed_in)) = (reader.account, &reader.signed_in) {
+        leads = oidc::left_page(&state, id).await?;
         let reads = Reads::of(&state, &reader);
         reads.note("sign_out", &signed_in.name).await?;
         ask(&state, state.db.end_session(id, signed_in.session)).await?;
     }
-    let mut response = Redirect::to("/sign-in").into_response();
+    let mut response = Redirect::to(leads).into_response();
     if let Some(cookie) = cookie::forget(is_behind_tls(&state)) {
         response.headers_mut().insert(SET_COOKIE, cookie);
     }

@@ -13,15 +13,32 @@ fn name(tls: bool) -> &'static str {
     if tls { BEHIND_TLS } else { PLAIN }
 }
 
+/// The cookie of a sign-in that is under way at a provider.
+const FLOW_BEHIND_TLS: &str = "__Host-callvault-oidc";
+const FLOW_PLAIN: &str = "callvault-oidc";
+
+fn flow_name(tls: bool) -> &'static str {
+    if tls { FLOW_BEHIND_TLS } else { FLOW_PLAIN }
+}
+
 /// The session's token. A name that is there twice is none: one of them is somebody else's.
 pub fn read(headers: &HeaderMap, tls: bool) -> Option<Secret> {
+    read_named(headers, name(tls))
+}
+
+/// What this browser began to sign in with.
+pub fn read_flow(headers: &HeaderMap, tls: bool) -> Option<Secret> {
+    read_named(headers, flow_name(tls))
+}
+
+fn read_named(headers: &HeaderMap, name: &str) -> Option<Secret> {
     let mut found = headers
         .get_all(COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .filter(|(key, _)| *key == name(tls))
+        .filter(|(key, _)| *key == name)
         .map(|(_, value)| value);
     let token = found.next()?;
     (found.next().is_none() && token.len() == 43).then(|| Secret::new(token))
@@ -29,19 +46,26 @@ pub fn read(headers: &HeaderMap, tls: bool) -> Option<Secret> {
 
 /// `Lax`: a link in a mail opens the page it names, a form of another site sends nothing.
 pub fn set(token: &Secret, max_age_s: i64, tls: bool) -> Option<HeaderValue> {
-    write(token.expose(), max_age_s, tls)
+    write(name(tls), token.expose(), max_age_s, tls)
+}
+
+/// Comes back from the provider with the answer: that is a link from another site, which `Lax` lets through.
+pub fn set_flow(token: &Secret, max_age_s: i64, tls: bool) -> Option<HeaderValue> {
+    write(flow_name(tls), token.expose(), max_age_s, tls)
+}
+
+pub fn forget_flow(tls: bool) -> Option<HeaderValue> {
+    write(flow_name(tls), "", 0, tls)
 }
 
 pub fn forget(tls: bool) -> Option<HeaderValue> {
-    write("", 0, tls)
+    write(name(tls), "", 0, tls)
 }
 
-fn write(value: &str, max_age_s: i64, tls: bool) -> Option<HeaderValue> {
+fn write(name: &str, value: &str, max_age_s: i64, tls: bool) -> Option<HeaderValue> {
     let secure = if tls { "; Secure" } else { "" };
-    let text = format!(
-        "{}={value}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{secure}",
-        name(tls)
-    );
+    let text =
+        format!("{name}={value}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{secure}");
     let mut header = HeaderValue::from_str(&text).ok()?;
     header.set_sensitive(true);
     Some(header)

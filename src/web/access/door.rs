@@ -30,7 +30,14 @@ pub const FORM_HEADER: &str = "x-callvault-word";
 pub const MOST_FORM_BYTES: usize = 64 * 1024;
 /// Where somebody is led whose password must be changed first.
 pub const OWN_PAGE: &str = "/account";
-const OPEN_TO_CHANGERS: [&str; 3] = [OWN_PAGE, "/account/password", "/sign-out"];
+const OPEN_TO_CHANGERS: [&str; 6] = [
+    OWN_PAGE,
+    "/account/password",
+    "/api/v1/account",
+    "/api/v1/account/password",
+    "/do/language",
+    "/sign-out",
+];
 
 enum Refusal {
     Denied(Denied),

@@ -8,7 +8,9 @@ pub mod account;
 pub mod admin;
 mod cookie;
 pub mod door;
+pub mod govern;
 mod limits;
+pub mod oidc;
 mod reader;
 pub mod settings;
 mod shell;
@@ -25,6 +27,7 @@ use tokio::sync::Semaphore;
 pub use door::readers_only;
 pub use reader::{Reader, SignedIn};
 
+use crate::domain::clock::SharedClock;
 use crate::domain::secret::Secret;
 use limits::Limits;
 use settings::Settings;
@@ -50,12 +53,17 @@ pub struct Doorkeeper {
     requests: Limits,
     tries: Limits,
     hashing: Semaphore,
+    /// The provider of OpenID Connect, where one is configured.
+    oidc: Option<oidc::Oidc>,
 }
 
 impl Doorkeeper {
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Settings, clock: &SharedClock) -> Self {
+        let oidc = settings.oidc.clone();
         Self {
-            has_accounts: AtomicBool::new(false),
+            // Whoever names a provider wants people to sign in, from the first on.
+            has_accounts: AtomicBool::new(oidc.is_some()),
+            oidc: oidc.map(|oidc| oidc::Oidc::new(oidc, clock.clone())),
             requests: Limits::new(settings.token_requests_per_minute),
             tries: Limits::new(TRIES_PER_MINUTE),
             hashing: Semaphore::new(HASHING),

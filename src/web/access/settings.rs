@@ -19,6 +19,24 @@ pub struct Settings {
     pub mask_numbers: Vec<Role>,
     /// Of each token; 0 does not count.
     pub token_requests_per_minute: u32,
+    /// What needs a reason before it is given out.
+    pub ask_reason: Vec<Asked>,
+    /// Who is asked; empty asks everybody.
+    pub ask_reason_of: Vec<Role>,
+    /// So long a reason holds for its call in a session.
+    pub reason_holds: Span,
+    /// Sign-in through a provider of OpenID Connect.
+    pub oidc: Option<super::oidc::settings::Settings>,
+}
+
+/// What a reason can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asked {
+    /// The access copy and its waveform.
+    Play,
+    /// The original.
+    Download,
 }
 
 impl Default for Settings {
@@ -28,6 +46,10 @@ impl Default for Settings {
             session_max: Span::from_duration(Duration::from_secs(12 * 3600)),
             mask_numbers: vec![Role::Auditor],
             token_requests_per_minute: 1200,
+            ask_reason: Vec::new(),
+            ask_reason_of: Vec::new(),
+            reason_holds: Span::from_duration(Duration::from_secs(3600)),
+            oidc: None,
         }
     }
 }
@@ -45,6 +67,12 @@ impl Settings {
         self.mask_numbers.contains(&role)
     }
 
+    /// Whether somebody in this role must say why.
+    pub fn asks(&self, role: Role, what: Asked) -> bool {
+        self.ask_reason.contains(&what)
+            && (self.ask_reason_of.is_empty() || self.ask_reason_of.contains(&role))
+    }
+
     /// The key, and what is wrong with it, in words for a person.
     pub fn problem(&self) -> Option<(&'static str, String)> {
         let minute = Duration::from_secs(60);
@@ -52,6 +80,7 @@ impl Settings {
         for (key, span) in [
             ("session_idle", self.session_idle),
             ("session_max", self.session_max),
+            ("reason_holds", self.reason_holds),
         ] {
             if span.duration() < minute || span.duration() > year {
                 return Some((key, "is not between a minute and a year".to_owned()));

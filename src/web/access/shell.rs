@@ -1,64 +1,63 @@
-//! What surrounds the pages of this room.
+//! What surrounds the pages of this room: the frame of all pages, and beneath it the way to the pages of administrators.
 
 use askama::Template;
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use http::HeaderMap;
+use http::StatusCode;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, StatusCode};
 
 use super::Reader;
 use super::words::{self, Words};
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::new_id;
-use crate::domain::rights::{Right, Scope};
-use crate::web::pages::assets;
+use crate::domain::rights::Scope;
+use crate::web::pages::frame::{self, Frame, Section, Visit};
+use crate::web::pages::text::Lang;
 use crate::web::problem::ApiError;
 use crate::web::state::WebState;
 
+pub use crate::web::pages::frame::render;
+
 #[derive(Debug)]
 pub struct Shell {
+    pub frame: Frame,
     pub w: &'static Words,
-    pub assets: &'static str,
-    pub banner: Option<String>,
-    pub zone: &'static str,
-    pub version: &'static str,
-    /// Let in.
-    pub known: bool,
-    /// Of the account that is signed in.
-    pub name: Option<String>,
     /// What forms carry.
     pub word: String,
-    pub trail: bool,
-    pub administers: bool,
 }
 
 impl Shell {
     /// For somebody who is not let in yet.
     pub fn outside(state: &WebState, headers: &HeaderMap) -> Self {
-        Self {
-            w: words::of(None, headers),
-            assets: assets::version(),
-            banner: state.settings.banner.clone(),
-            zone: state.settings.time_zone.name(),
-            version: env!("CARGO_PKG_VERSION"),
-            known: false,
-            name: None,
-            word: String::new(),
-            trail: false,
-            administers: false,
-        }
+        Self::speaking(state, Lang::of(headers, None))
+    }
+
+    /// The same in a language that was just chosen.
+    pub fn speaking(state: &WebState, lang: Lang) -> Self {
+        Self::around(Frame::outside(state, lang))
     }
 
     pub fn of(state: &WebState, reader: &Reader, headers: &HeaderMap) -> Self {
-        let must_change = reader.signed_in.as_ref().is_some_and(|s| s.must_change);
+        let visit = Visit {
+            lang: Lang::of(headers, reader.language.as_deref()),
+            reader: reader.clone(),
+            here: "/account".to_owned(),
+        };
+        Self::around(Frame::of(state, &visit, Section::Other))
+    }
+
+    fn around(frame: Frame) -> Self {
         Self {
-            w: words::of(reader.language.as_deref(), headers),
-            known: true,
-            name: reader.signed_in.as_ref().map(|s| s.name.clone()),
-            word: reader.form_word().to_owned(),
-            trail: reader.may(Right::Trail) && !must_change,
-            administers: reader.may(Right::Administer) && !must_change,
-            ..Self::outside(state, headers)
+            w: words::of(frame.lang),
+            word: frame.word.clone(),
+            frame,
         }
+    }
+
+    /// The page that this is, for the navigation and for forms that lead back.
+    pub fn at(mut self, section: Section, here: &str) -> Self {
+        self.frame.section = section;
+        self.frame.here = here.to_owned();
+        self
     }
 }
 
@@ -67,15 +66,34 @@ impl Shell {
 struct ProblemPage {
     shell: Shell,
     title: &'static str,
-    detail: String,
+    words: Option<&'static str>,
+    detail: Option<String>,
 }
 
 /// The same status and headers as the API's answer, in words.
 pub fn problem(state: &WebState, headers: &HeaderMap, error: &ApiError) -> Response {
+    problem_in(Shell::outside(state, headers), state, error)
+}
+
+/// The same for somebody who is let in.
+pub fn problem_for(
+    state: &WebState,
+    reader: &Reader,
+    headers: &HeaderMap,
+    error: &ApiError,
+) -> Response {
+    problem_in(Shell::of(state, reader, headers), state, error)
+}
+
+fn problem_in(shell: Shell, state: &WebState, error: &ApiError) -> Response {
+    let (title, words) = frame::said(error.code(), shell.frame.lang);
+    let own = words.or_else(|| shell.w.said(error.code()));
     let page = ProblemPage {
-        shell: Shell::outside(state, headers),
-        title: error.status().canonical_reason().unwrap_or("Error"),
-        detail: error.detail().to_owned(),
+        title,
+        // Where we have words of our own, the API's are only for those who want to know more.
+        detail: (own.is_none() || error.code() == "bad_request").then(|| error.detail().to_owned()),
+        words: own,
+        shell,
     };
     let mut response = render(state, &page);
     if response.status() == StatusCode::OK {
@@ -89,15 +107,9 @@ pub fn problem(state: &WebState, headers: &HeaderMap, error: &ApiError) -> Respo
     response
 }
 
-pub fn render(state: &WebState, page: &impl Template) -> Response {
-    match page.render() {
-        Ok(html) => Html(html).into_response(),
-        Err(error) => {
-            let id = new_id(state.clock.now()).to_string();
-            tracing::error!(id, %error, "a page could not be rendered");
-            ApiError::internal(&id).into_response()
-        }
-    }
+/// On to another page after a form.
+pub fn see(place: &str) -> Response {
+    Redirect::to(place).into_response()
 }
 
 /// A time of the configured zone, to the second.

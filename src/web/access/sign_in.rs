@@ -11,19 +11,21 @@ use axum::Form;
 use axum::extract::{Query, Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use http::header::{SET_COOKIE, USER_AGENT};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::door::{caller_of, is_behind_tls};
 use super::shell::{self, Shell};
-use super::{Wire, cookie, wire};
+use super::{Wire, cookie, oidc, wire};
 use crate::db::accounts::{Account, account_name};
 use crate::db::audit::AuditEvent;
 use crate::domain::secret::Secret;
 use crate::domain::{password, token};
+use crate::web::pages::act::language_cookie;
+use crate::web::pages::text::Lang;
 use crate::web::problem::ApiError;
 use crate::web::reads::ask;
 use crate::web::state::WebState;
@@ -37,11 +39,16 @@ struct SignInPage {
     next: String,
     /// The token of a one-time link, in place of name and password.
     link: Option<String>,
+    oidc: Option<oidc::Button>,
 }
 
 #[derive(Deserialize)]
 pub struct Wanted {
-    next: Option<String>,
+    pub(super) next: Option<String>,
+    /// Just signed out of an account that came in through the provider.
+    left: Option<String>,
+    /// The other language, as the link of this page asks for it.
+    language: Option<String>,
 }
 
 /// The page that asks for name and password.
@@ -50,14 +57,31 @@ pub async fn show(
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,
 ) -> Response {
+    let mut shell = Shell::outside(&state, &headers);
+    let chosen = wanted.language.as_deref().and_then(Lang::parse);
+    if let Some(lang) = chosen {
+        shell = Shell::speaking(&state, lang);
+    }
     let page = SignInPage {
-        shell: Shell::outside(&state, &headers),
+        shell,
         problem: None,
         name: String::new(),
+        oidc: oidc::Button::of(
+            &state,
+            wanted.next.as_deref(),
+            &headers,
+            wanted.left.is_some(),
+        ),
         next: own_address(wanted.next.as_deref()),
         link: None,
     };
-    shell::render(&state, &page)
+    let mut response = shell::render(&state, &page);
+    if let Some(language) = wanted.language.filter(|_| chosen.is_some())
+        && let Ok(cookie) = HeaderValue::from_str(&language_cookie(&state, Some(&language)))
+    {
+        response.headers_mut().insert(SET_COOKIE, cookie);
+    }
+    response
 }
 
 #[derive(Deserialize)]
@@ -70,18 +94,23 @@ pub struct Typed {
 
 /// Where a visit of the open pages comes from.
 pub struct Visitor {
-    headers: HeaderMap,
-    from: String,
+    pub(super) headers: HeaderMap,
+    pub(super) from: String,
 }
 
 impl Visitor {
-    fn of(state: &WebState, request: &Request) -> Result<Self, ApiError> {
-        wire::same_site(&Method::POST, request.headers()).map_err(|_| ApiError::cross_site())?;
+    /// Of a page that only shows or leads elsewhere.
+    pub(super) fn of_link(state: &WebState, request: &Request) -> Self {
         let wire = request.extensions().get::<Wire>().copied();
-        Ok(Self {
+        Self {
             from: caller_of(state, wire, request.headers()),
             headers: request.headers().clone(),
-        })
+        }
+    }
+
+    fn of(state: &WebState, request: &Request) -> Result<Self, ApiError> {
+        wire::same_site(&Method::POST, request.headers()).map_err(|_| ApiError::cross_site())?;
+        Ok(Self::of_link(state, request))
     }
 }
 
@@ -133,21 +162,26 @@ async fn try_password(
         hash = ask(state, state.db.password_hash(account.account_id)).await?;
     }
     let right = password_matches(state, Secret::new(typed.password), hash).await? && may_try;
-    let Some(account) = known.filter(|_| right) else {
+    let taken_here = |account: &Account| {
+        let oidc = state.doorkeeper.oidc.as_ref();
+        oidc.is_none_or(|oidc| oidc.takes_password_of(account.role))
+    };
+    let Some(account) = known.filter(|account| right && taken_here(account)) else {
         // What was typed as an unknown name may be a password: it stays out of the trail.
         let name = account_name(&typed.name);
         let subject = match &name {
             Some(name) if ask(state, state.db.find_account(name)).await?.is_some() => name,
             _ => "(unknown name)",
         };
-        audit(state, visitor, "(nobody)", "sign_in_refused", subject).await?;
+        let event = (subject, json!(null));
+        audit(state, visitor, "(nobody)", "sign_in_refused", event).await?;
         tracing::warn!(from = visitor.from, "a sign-in was refused");
         tokio::time::sleep_until(began + REFUSED_AFTER).await;
         let page = refused(state, visitor, next, Some(typed.name), |w| w.refused);
         return Ok((StatusCode::FORBIDDEN, page).into_response());
     };
     ask(state, state.db.forget_tries(account.account_id)).await?;
-    begin(state, visitor, &account, "sign_in", &next).await
+    begin(state, visitor, &account, ("sign_in", json!(null)), &next).await
 }
 
 fn refused(
@@ -162,6 +196,7 @@ fn refused(
         problem: Some(problem(shell.w)),
         shell,
         name: name.unwrap_or_default().chars().take(64).collect(),
+        oidc: oidc::Button::of(state, Some(&next), &visitor.headers, false),
         next,
         link: None,
     };
@@ -217,6 +252,7 @@ pub async fn show_link(
         name: String::new(),
         next: "/".to_owned(),
         link: Some(query.t.unwrap_or_default()),
+        oidc: None,
     };
     shell::render(&state, &page)
 }
@@ -236,26 +272,35 @@ pub async fn enter_by_link(State(state): State<WebState>, request: Request) -> R
         let now = state.clock.now();
         let found = ask(&state, state.db.take_link(token::hash(&link.t), now)).await?;
         let Some(account) = found else {
-            audit(&state, &visitor, "(nobody)", "sign_in_refused", "(link)").await?;
+            let event = ("(link)", json!(null));
+            audit(&state, &visitor, "(nobody)", "sign_in_refused", event).await?;
             let page = refused(&state, &visitor, "/".into(), None, |w| w.link_refused);
             return Ok((StatusCode::FORBIDDEN, page).into_response());
         };
-        begin(&state, &visitor, &account, "sign_in_link", "/").await
+        begin(
+            &state,
+            &visitor,
+            &account,
+            ("sign_in_link", json!(null)),
+            "/",
+        )
+        .await
     };
     entered
         .await
         .unwrap_or_else(|error: ApiError| error.into_response())
 }
 
-async fn begin(
+/// The row of the trail first, with what is told beside the action; then a session, and the way on.
+pub(super) async fn begin(
     state: &WebState,
     visitor: &Visitor,
     account: &Account,
-    action: &str,
+    (action, detail): (&str, Value),
     next: &str,
 ) -> Result<Response, ApiError> {
     let actor = format!("account:{}", account.name);
-    audit(state, visitor, &actor, action, &account.name).await?;
+    audit(state, visitor, &actor, action, (&account.name, detail)).await?;
     end_present(state, &visitor.headers).await?;
     let cookie = open_session(state, account.account_id, &visitor.from, &visitor.headers).await?;
     let mut response = Redirect::to(next).into_response();
@@ -303,18 +348,18 @@ async fn end_present(state: &WebState, headers: &HeaderMap) -> Result<(), ApiErr
     Ok(())
 }
 
-async fn audit(
+pub(super) async fn audit(
     state: &WebState,
     visitor: &Visitor,
     actor: &str,
     action: &str,
-    subject: &str,
+    (subject, detail): (&str, Value),
 ) -> Result<(), ApiError> {
     let event = AuditEvent {
         actor: actor.to_owned(),
         action: action.to_owned(),
         subject: subject.to_owned(),
-        detail: json!(null),
+        detail,
         from: visitor.from.clone(),
         at: state.clock.now(),
     };
@@ -322,7 +367,7 @@ async fn audit(
 }
 
 /// An address of this server and no other; everything else is the first page.
-fn own_address(wanted: Option<&str>) -> String {
+pub(super) fn own_address(wanted: Option<&str>) -> String {
     let plain = |text: &str| {
         text.starts_with('/')
             && !text.starts_with("//")

@@ -1,20 +1,17 @@
 //! The words of the pages for signing in, accounts and administration, in each language.
 
-use http::HeaderMap;
-use http::header::ACCEPT_LANGUAGE;
+use crate::web::pages::text::Lang;
 
 macro_rules! words {
     ($($name:ident: $en:literal, $zh:literal;)*) => {
         /// Every word is there in every language, or this does not compile.
         #[derive(Debug)]
         pub struct Words {
-            /// For the `lang` of the page.
-            pub lang: &'static str,
             $(pub $name: &'static str,)*
         }
 
-        const ENGLISH: Words = Words { lang: "en", $($name: $en,)* };
-        const CHINESE: Words = Words { lang: "zh-CN", $($name: $zh,)* };
+        static ENGLISH: Words = Words { $($name: $en,)* };
+        static CHINESE: Words = Words { $($name: $zh,)* };
     };
 }
 
@@ -108,6 +105,39 @@ words! {
     verify: "Verify the chain", "验证哈希链";
     chain_whole: "The chain is whole.", "哈希链完整。";
     chain_broken: "The chain is broken.", "哈希链已断裂。";
+    reserved_name: "api_token is the name of the configured token in the trail. Choose another one.", "api_token 是配置中令牌在审计记录里的名称，请另选名称。";
+    bad_scope: "A list has up to 1000 entries of up to 200 characters.", "每个列表最多 1000 项，每项最多 200 个字符。";
+    last_administrator: "No other account could administer any more. Make another administrator first.", "这样将没有其他管理员账户。请先设立另一名管理员。";
+    disabled_no_link: "A disabled account cannot sign in. Enable it first.", "已停用的账户无法登录，请先启用。";
+    administration: "Administration", "管理";
+    change: "Change", "更改";
+    change_hint: "When less may be done or seen than before, the account's sessions end.", "如权限或范围有变，该账户的会话即刻结束。";
+    back_to_accounts: "All accounts", "所有账户";
+    unlock: "Unlock", "解锁";
+    tries_failed: "Failed tries", "失败次数";
+    made: "Made", "创建时间";
+    schedule: "Schedule", "计划任务";
+    schedule_hint: "Cron lines have seconds first and are in UTC. A run that was asked for begins within seconds, or right after the one that goes on.", "Cron 以秒开头，按 UTC 计。手动请求的任务会在数秒内开始；如正在运行，则在其结束后立即开始。";
+    no_jobs: "No worker has told of its jobs yet.", "尚无工作进程报告其任务。";
+    job: "Job", "任务";
+    next_run: "Next run", "下次运行";
+    last_run: "Last run", "上次运行";
+    result: "Result", "结果";
+    run_now: "Run now", "立即运行";
+    asked_for: "asked for", "已请求";
+    asked_done: "It begins within seconds.", "将在数秒内开始。";
+    runs_now: "runs now", "正在运行";
+    not_alive: "no worker is there to run it", "没有可运行它的工作进程";
+    earlier_runs: "Earlier runs", "此前运行";
+    job_poll: "Ask the vendors, look for gaps", "询问厂商并查找缺口";
+    job_provider_delete: "Delete at the vendors what is to be deleted there", "在厂商处删除应删内容";
+    job_fixity: "Read stored objects again", "复读存档对象";
+    job_alarms: "Tell of alarms", "发送告警";
+    job_backup: "Back up the database", "备份数据库";
+    from_day: "From", "自";
+    to_day: "Before", "至（不含）";
+    pages_of_administration: "Administration pages", "管理页面";
+    queue: "Queue that is drawn from", "拉取的队列";
     nothing: "Nothing here.", "没有内容。";
     listener: "listener: searches and plays", "收听者：查询和播放";
     officer: "officer: also downloads, notes and tags", "专员：还可下载、备注和标记";
@@ -115,27 +145,45 @@ words! {
     administrator: "administrator: also accounts, sources, schedule", "管理员：还可管理账户、来源和计划";
 }
 
-/// The account's language, else what the browser asks for first of those that are here.
-pub fn of(language: Option<&str>, headers: &HeaderMap) -> &'static Words {
-    let asked = headers
-        .get(ACCEPT_LANGUAGE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let browser = asked
-        .split(',')
-        .map(str::trim)
-        .find(|tag| tag.starts_with("zh") || tag.starts_with("en"));
-    if language
-        .or(browser)
-        .is_some_and(|tag| tag.starts_with("zh"))
-    {
-        &CHINESE
-    } else {
-        &ENGLISH
-    }
+pub fn of(lang: Lang) -> &'static Words {
+    lang.pick(&ENGLISH, &CHINESE)
 }
 
 impl Words {
+    /// What these pages say to a refusal; `None` for those that are no matter of a form.
+    pub fn said(&self, code: &str) -> Option<&'static str> {
+        let words = match code {
+            "bad_name" => self.bad_name,
+            "reserved_name" => self.reserved_name,
+            "name_taken" => self.name_taken,
+            "whole_house" => self.whole_house,
+            "bad_scope" => self.bad_scope,
+            "bad_days" => self.bad_days,
+            "not_yourself" => self.not_yourself,
+            "last_administrator" => self.last_administrator,
+            "disabled" => self.disabled_no_link,
+            "wrong_password" => self.wrong_old,
+            "weak_password" => self.weak,
+            _ => return None,
+        };
+        Some(words)
+    }
+
+    /// A scheduled job, for people.
+    pub fn job<'n>(&self, name: &'n str) -> &'n str
+    where
+        'static: 'n,
+    {
+        match name {
+            "poll" => self.job_poll,
+            "provider_delete" => self.job_provider_delete,
+            "fixity" => self.job_fixity,
+            "alarms" => self.job_alarms,
+            "backup" => self.job_backup,
+            other => other,
+        }
+    }
+
     pub fn role(&self, role: crate::domain::rights::Role) -> &'static str {
         use crate::domain::rights::Role;
         match role {
@@ -152,15 +200,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_account_speaks_before_the_browser() {
-        let browser = |text: &str| {
-            [(ACCEPT_LANGUAGE, text.parse().unwrap())]
-                .into_iter()
-                .collect::<HeaderMap>()
-        };
-        assert_eq!(of(None, &browser("zh-CN,zh;q=0.9,en;q=0.8")).lang, "zh-CN");
-        assert_eq!(of(None, &browser("de,en;q=0.8,zh;q=0.1")).lang, "en");
-        assert_eq!(of(Some("en"), &browser("zh-CN")).lang, "en");
-        assert_eq!(of(None, &HeaderMap::new()).lang, "en");
+    fn every_refusal_of_these_pages_has_words() {
+        for code in [
+            "bad_name",
+            "reserved_name",
+            "name_taken",
+            "whole_house",
+            "bad_scope",
+            "bad_days",
+            "not_yourself",
+            "last_administrator",
+            "disabled",
+            "wrong_password",
+            "weak_password",
+        ] {
+            for lang in [Lang::En, Lang::Zh] {
+                assert!(of(lang).said(code).is_some(), "{code}");
+            }
+        }
+        assert_eq!(of(Lang::En).said("unavailable"), None);
     }
 }

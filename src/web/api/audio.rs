@@ -17,6 +17,7 @@ use crate::web::access::Reader;
 use crate::web::problem::ApiError;
 use crate::web::range::{self, Answer};
 use crate::web::reads::{Found, Reads};
+use crate::web::reasons;
 use crate::web::state::WebState;
 
 #[utoipa::path(
@@ -32,6 +33,8 @@ use crate::web::state::WebState;
         ("Range" = Option<String>, Header, description = "`bytes=first-last`, `bytes=first-` or `bytes=-length`"),
         ("If-None-Match" = Option<String>, Header),
         ("If-Range" = Option<String>, Header),
+        ("x-callvault-reason" = Option<String>, Header, description = "Why, where `[access] ask_reason` wants to know: 3 to 500 characters, percent-encoded UTF-8. It goes into the audit trail"),
+        ("reason" = Option<String>, Query, description = "The same as a parameter; not both"),
     ),
     responses(
         (status = 200, description = "The whole", content_type = "audio/mpeg", body = Vec<u8>),
@@ -40,6 +43,7 @@ use crate::web::state::WebState;
         (status = 400, description = "bad_request", body = super::openapi::Problem, content_type = "application/problem+json"),
         (status = 403, description = "token_required", body = super::openapi::Problem, content_type = "application/problem+json"),
         (status = 404, description = "not_found, not_archived, no_access_copy", body = super::openapi::Problem, content_type = "application/problem+json"),
+        (status = 428, description = "reason_required", body = super::openapi::Problem, content_type = "application/problem+json"),
         (status = 416, description = "bad_range", body = super::openapi::Problem, content_type = "application/problem+json"),
         (status = 503, description = "unavailable", body = super::openapi::Problem, content_type = "application/problem+json"),
     )
@@ -53,19 +57,79 @@ pub async fn play(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let recording_id = id::recording(path)?;
-    let role = role(raw.as_deref())?;
+    let (role, reason) = asked(raw.as_deref())?;
+    let reason = reasons::of_request(&headers, reason.as_deref())?;
     let found = Reads::of(&state, &reader)
-        .object(recording_id, role)
+        .object(recording_id, role, reason.as_deref())
         .await?;
     send(&state, &method, &headers, &found, recording_id).await
 }
 
-fn role(raw: Option<&str>) -> Result<Role, ApiError> {
-    let mut role = Role::Access;
+#[utoipa::path(
+    get,
+    path = "/api/v1/calls/{id}/audio",
+    tag = "calls",
+    summary = "Both parties of a call in one stereo file",
+    description = "Where the vendor gives each party a recording of its own: caller left, callee right where that is known, each where \
+                   its start stamp puts it. Ranges and validators as for a recording's sound.",
+    params(
+        ("id" = uuid::Uuid, Path, description = "call_id"),
+        ("Range" = Option<String>, Header, description = "`bytes=first-last`, `bytes=first-` or `bytes=-length`"),
+        ("If-None-Match" = Option<String>, Header),
+        ("If-Range" = Option<String>, Header),
+        ("x-callvault-reason" = Option<String>, Header, description = "As for a recording's sound"),
+        ("reason" = Option<String>, Query, description = "The same as a parameter; not both"),
+    ),
+    responses(
+        (status = 200, description = "The whole", content_type = "audio/mpeg", body = Vec<u8>),
+        (status = 206, description = "The range", content_type = "audio/mpeg", body = Vec<u8>),
+        (status = 400, description = "bad_request", body = super::openapi::Problem, content_type = "application/problem+json"),
+        (status = 304, description = "If-None-Match names these bytes"),
+        (status = 403, description = "token_required", body = super::openapi::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "not_found, no_access_copy", body = super::openapi::Problem, content_type = "application/problem+json"),
+        (status = 428, description = "reason_required", body = super::openapi::Problem, content_type = "application/problem+json"),
+        (status = 416, description = "bad_range", body = super::openapi::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "unavailable", body = super::openapi::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn play_call(
+    State(state): State<WebState>,
+    Extension(reader): Extension<Reader>,
+    path: id::Given,
+    RawQuery(raw): RawQuery,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let call_id = id::call(path)?;
+    let reason = reasons::of_request(&headers, only_reason(raw.as_deref())?.as_deref())?;
+    let found = Reads::of(&state, &reader)
+        .call_access(call_id, reason.as_deref())
+        .await?;
+    send(&state, &method, &headers, &found, call_id).await
+}
+
+/// The reason where the address says one; a joint copy has no other role.
+fn only_reason(raw: Option<&str>) -> Result<Option<String>, ApiError> {
+    let mut reason = None;
     for (name, value) in query::pairs(raw.unwrap_or_default())? {
-        role = match (name.as_str(), value.as_str()) {
-            ("role", "access") => Role::Access,
-            ("role", "original") => Role::Original,
+        if name != "reason" {
+            return Err(ApiError::bad_request(format!(
+                "{name}: no such parameter here"
+            )));
+        }
+        reason = Some(value);
+    }
+    Ok(reason)
+}
+
+/// The role, and the reason where the address says one.
+fn asked(raw: Option<&str>) -> Result<(Role, Option<String>), ApiError> {
+    let (mut role, mut reason) = (Role::Access, None);
+    for (name, value) in query::pairs(raw.unwrap_or_default())? {
+        match (name.as_str(), value.as_str()) {
+            ("role", "access") => role = Role::Access,
+            ("role", "original") => role = Role::Original,
+            ("reason", _) => reason = Some(value),
             ("role", _) => {
                 return Err(ApiError::bad_request(format!(
                     "role={value}: is none of access, original"
@@ -73,12 +137,12 @@ fn role(raw: Option<&str>) -> Result<Role, ApiError> {
             }
             _ => {
                 return Err(ApiError::bad_request(format!(
-                    "{name} is no parameter here; known is role"
+                    "{name} is no parameter here; known are role, reason"
                 )));
             }
-        };
+        }
     }
-    Ok(role)
+    Ok((role, reason))
 }
 
 /// Validators first, then the archive; nothing is opened for an answer without a body.
@@ -87,7 +151,7 @@ pub(super) async fn send(
     method: &Method,
     headers: &HeaderMap,
     found: &Found,
-    recording_id: uuid::Uuid,
+    id: uuid::Uuid,
 ) -> Result<Response, ApiError> {
     let etag = format!("\"{}\"", found.sha256);
     let answer = range::choose(method, headers, &etag, found.bytes);
@@ -142,7 +206,7 @@ pub(super) async fn send(
     let ext = extension(found.key.as_str());
     set(
         CONTENT_DISPOSITION,
-        &format!("inline; filename=\"{recording_id}.{ext}\""),
+        &format!("inline; filename=\"{id}.{ext}\""),
     );
     if let Some(part) = part {
         let (start, end, total) = (part.start, part.end_inclusive, found.bytes);
@@ -199,15 +263,16 @@ mod tests {
 
     #[test]
     fn only_sound_has_a_role_here() {
-        assert_eq!(role(None).unwrap(), Role::Access);
-        assert_eq!(role(Some("role=original")).unwrap(), Role::Original);
+        assert_eq!(asked(None).unwrap(), (Role::Access, None));
+        let both = asked(Some("role=original&reason=case+7")).unwrap();
+        assert_eq!(both, (Role::Original, Some("case 7".to_owned())));
         for bad in [
             "role=manifest",
             "role=",
             "rolle=access",
             "role=access&role=original",
         ] {
-            assert!(role(Some(bad)).is_err(), "{bad}");
+            assert!(asked(Some(bad)).is_err(), "{bad}");
         }
     }
 }

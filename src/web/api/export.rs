@@ -11,7 +11,7 @@ use chrono_tz::Tz;
 use futures::StreamExt as _;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
 
-use super::query::ListQuery;
+use super::query::{self, ListQuery};
 use crate::domain::clock::Timestamp;
 use crate::domain::view::RecordingView;
 use crate::web::access::Reader;
@@ -50,8 +50,8 @@ const COLUMNS: [&str; 19] = [
     description = "Takes what the search takes, but for `limit`; `bom=1` puts a byte order mark in front, which Excel wants. \
                    Lines end in CR LF. A cell that a spreadsheet would take for a formula begins with an apostrophe.",
     params(
-        ("q" = Option<String>, Query, description = "As in the search, like every other parameter of it"),
-        ("bom" = Option<String>, Query, description = "1 or 0"),
+        query::Filters,
+        ("bom" = Option<u8>, Query, description = "1 or 0", minimum = 0, maximum = 1),
     ),
     responses(
         (status = 200, description = "The file", content_type = "text/csv", body = String),
@@ -94,7 +94,7 @@ pub async fn csv(
     tag = "recordings",
     summary = "A whole search as NDJSON",
     description = "Takes what the search takes, but for `limit`; a line is an item of the search.",
-    params(("q" = Option<String>, Query, description = "As in the search, like every other parameter of it")),
+    params(query::Filters),
     responses(
         (status = 200, description = "The file", content_type = "application/x-ndjson", body = String),
         (status = 400, description = "bad_request, bad_cursor", body = super::openapi::Problem, content_type = "application/problem+json"),

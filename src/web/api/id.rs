@@ -20,6 +20,13 @@ pub fn any(path: Given, what: &str) -> Result<Uuid, ApiError> {
     ours(path).ok_or_else(|| ApiError::not_found(what))
 }
 
+/// For what is known by a name; what cannot be one is looked for and not found.
+pub fn name(path: Given, what: &str) -> Result<String, ApiError> {
+    let name = path.ok().map(|path| path.0);
+    name.filter(|name| !name.contains('\0'))
+        .ok_or_else(|| ApiError::not_found(what))
+}
+
 fn ours(path: Given) -> Option<Uuid> {
     Uuid::parse_str(&path.ok()?.0).ok()
 }

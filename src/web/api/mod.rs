@@ -1,5 +1,6 @@
 //! `/api/v1`: one endpoint a file. What they answer is `domain::view`, the same as the command line's.
 
+pub mod admin;
 pub mod ask;
 pub mod audio;
 pub mod calls;

@@ -35,6 +35,80 @@ pub struct ListQuery {
     pub after: Option<String>,
 }
 
+/// The parameters as the document tells them; `ListQuery` reads them.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the document alone looks at the fields")]
+pub struct Filters {
+    /// Words, see above.
+    q: Option<String>,
+    /// A source's name.
+    source: Option<String>,
+    /// Inclusive; a date is a day of `[server] time_zone`.
+    #[param(value_type = Option<Moment>)]
+    from: Option<Moment>,
+    /// Exclusive; like `from`.
+    #[param(value_type = Option<Moment>)]
+    to: Option<Moment>,
+    /// With a leading + or 00 exact E.164, else the end of a number.
+    number: Option<String>,
+    /// A party's id or name.
+    party: Option<String>,
+    direction: Option<Direction>,
+    /// A state, or `none`: calls without any recording.
+    #[param(value_type = Option<StateName>)]
+    state: Option<StateName>,
+    /// Such as 90s.
+    #[param(pattern = "^[0-9]{1,6}(ms|s|m|h|d)$")]
+    min_duration: Option<String>,
+    /// Such as 90m.
+    #[param(pattern = "^[0-9]{1,6}(ms|s|m|h|d)$")]
+    max_duration: Option<String>,
+    /// A note on the sound, such as `one_way_audio`.
+    note: Option<String>,
+    /// A tag of the call.
+    tag: Option<String>,
+    /// `next` or an item's `cursor` of an earlier answer.
+    after: Option<String>,
+}
+
+/// In the document: a date, or RFC 3339.
+pub struct Moment;
+
+impl utoipa::PartialSchema for Moment {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        use utoipa::openapi::schema::{
+            KnownFormat, ObjectBuilder, OneOfBuilder, SchemaFormat, Type,
+        };
+        let text = |format| {
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .format(Some(SchemaFormat::KnownFormat(format)))
+        };
+        OneOfBuilder::new()
+            .item(text(KnownFormat::Date))
+            .item(text(KnownFormat::DateTime))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for Moment {}
+
+/// In the document: what `state` may be.
+pub struct StateName;
+
+impl utoipa::PartialSchema for StateName {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        let known = State::ALL.iter().map(|state| state.as_str());
+        utoipa::openapi::schema::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::schema::Type::String)
+            .enum_values(Some(known.chain(["none"])))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for StateName {}
+
 /// A state, or `none`: calls without any recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -101,7 +175,8 @@ impl ListQuery {
             "tag" => self.tag = Some(value),
             "limit" => {
                 // 0 asks for all: a page holds so many, `next` leads on.
-                let limit: Option<u64> = value.parse().ok();
+                let is_number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+                let limit = is_number.then(|| value.parse().unwrap_or(MOST));
                 let limit = limit.map(|limit| if limit == 0 { MOST } else { limit.min(MOST) });
                 self.limit = Some(limit.ok_or_else(|| wrong("is not a whole number"))?);
             }

@@ -4,7 +4,7 @@ use axum::extract::{RawQuery, State};
 use axum::{Extension, Json};
 use serde::Serialize;
 
-use super::query::ListQuery;
+use super::query::{self, ListQuery};
 use crate::domain::view::RecordingView;
 use crate::web::access::Reader;
 use crate::web::problem::ApiError;
@@ -28,20 +28,8 @@ pub struct RecordingPage {
                    or correlation id. A call without any recording is one item with `recording_id: null` and \
                    `state: \"none\"`. A parameter that is not listed here is refused.",
     params(
-        ("q" = Option<String>, Query, description = "Words, see above"),
-        ("source" = Option<String>, Query, description = "A source's name"),
-        ("from" = Option<String>, Query, description = "Inclusive; RFC 3339, or a date in `[server] time_zone`"),
-        ("to" = Option<String>, Query, description = "Exclusive; like `from`"),
-        ("number" = Option<String>, Query, description = "With a leading + or 00 exact E.164, else the end of a number"),
-        ("party" = Option<String>, Query, description = "A party's id or name"),
-        ("direction" = Option<String>, Query, description = "inbound, outbound or internal"),
-        ("state" = Option<String>, Query, description = "A state, or none"),
-        ("min_duration" = Option<String>, Query, description = "Such as 90s"),
-        ("max_duration" = Option<String>, Query, description = "Such as 1h30m"),
-        ("note" = Option<String>, Query, description = "A note on the sound, such as one_way_audio"),
-        ("tag" = Option<String>, Query, description = "A tag of the call"),
-        ("limit" = Option<u64>, Query, description = "1 to 1000, else 100", minimum = 1, maximum = 1000),
-        ("after" = Option<String>, Query, description = "`next` or an item's `cursor` of an earlier answer"),
+        query::Filters,
+        ("limit" = Option<u64>, Query, description = "0 for as many as one answer holds, which is 1000; else 100", minimum = 0),
     ),
     responses(
         (status = 200, description = "One page", body = RecordingPage),

@@ -72,6 +72,14 @@ async fn change(
                 .save_search(fields.need("name")?, fields.need("query")?)
                 .await?;
         }
+        "reason" => {
+            writes
+                .give_reason(
+                    id(fields, "call")?,
+                    fields.get("reason").unwrap_or_default(),
+                )
+                .await?;
+        }
         "forget" => writes.forget_search(id(fields, "search")?).await?,
         "retry" => writes.retry(id(fields, "recording")?, false).await?,
         _ => return Err(ApiError::not_found("page")),
@@ -104,15 +112,20 @@ fn seconds(text: &str) -> Result<i64, ApiError> {
 fn language(state: &WebState, fields: &Fields) -> Result<Response, ApiError> {
     let code = fields.need("language")?;
     Lang::parse(code).ok_or_else(|| ApiError::bad_request("language is en or zh"))?;
-    let https = state.settings.public_base().starts_with("https://");
-    let secure = if https { "; Secure" } else { "" };
-    let cookie =
-        format!("{COOKIE_NAME}={code}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax{secure}");
+    let cookie = language_cookie(state, Some(code));
     let mut response = frame::see(fields.back()).into_response();
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     Ok(response)
+}
+
+/// Remembers a language in this browser, or forgets what it remembered.
+pub fn language_cookie(state: &WebState, code: Option<&str>) -> String {
+    let https = state.settings.public_base().starts_with("https://");
+    let secure = if https { "; Secure" } else { "" };
+    let (code, age) = code.map_or(("", 0), |code| (code, 31_536_000));
+    format!("{COOKIE_NAME}={code}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}")
 }
 
 #[cfg(test)]

@@ -48,15 +48,34 @@ impl FromRequestParts<WebState> for Visit {
 pub enum Section {
     Search,
     Operations,
+    Trail,
+    Accounts,
+    Tokens,
+    Sources,
+    Schedule,
+    Configuration,
+    Account,
     /// A page that belongs to none.
     Other,
+}
+
+impl Section {
+    /// Of those who look after the house.
+    pub const fn is_administration(self) -> bool {
+        matches!(
+            self,
+            Self::Accounts | Self::Tokens | Self::Sources | Self::Schedule | Self::Configuration
+        )
+    }
 }
 
 #[derive(Debug)]
 pub struct Frame {
     /// The folder of style and script.
     pub assets: &'static str,
-    pub banner: Option<String>,
+    pub banner: Option<&'static str>,
+    /// Let in: strangers see no way to anything.
+    pub known: bool,
     pub zone: &'static str,
     pub version: &'static str,
     pub lang: Lang,
@@ -77,32 +96,76 @@ pub struct Frame {
 
 impl Frame {
     pub fn of(state: &WebState, visit: &Visit, section: Section) -> Self {
+        let reader = &visit.reader;
+        // Until then there is nothing to lead to.
+        let must_change = reader.signed_in.as_ref().is_some_and(|s| s.must_change);
+        let may = |right| reader.may(right) && !must_change;
         Self {
-            assets: assets::version(),
-            banner: state.settings.banner.clone(),
-            zone: state.settings.time_zone.name(),
-            version: env!("CARGO_PKG_VERSION"),
-            lang: visit.lang,
-            t: visit.lang.text(),
+            known: !must_change,
             section,
             here: visit.here.clone(),
-            word: visit.reader.form_word().to_owned(),
-            account: visit
-                .reader
+            word: reader.form_word().to_owned(),
+            account: reader
                 .signed_in
                 .as_ref()
                 .map(|session| session.name.clone()),
-            may_annotate: visit.reader.may(Right::Annotate),
-            may_download: visit.reader.may(Right::Download),
-            may_watch: visit.reader.may(Right::Watch),
-            may_operate: visit.reader.may(Right::Operate),
-            may_administer: visit.reader.may(Right::Administer),
-            may_read_trail: visit.reader.may(Right::Trail),
+            may_annotate: may(Right::Annotate),
+            may_download: may(Right::Download),
+            may_watch: may(Right::Watch),
+            may_operate: may(Right::Operate),
+            may_administer: may(Right::Administer),
+            may_read_trail: may(Right::Trail),
+            ..Self::outside(state, visit.lang)
+        }
+    }
+
+    /// For somebody who is not let in yet.
+    pub fn outside(state: &WebState, lang: Lang) -> Self {
+        Self {
+            assets: assets::version(),
+            banner: state.settings.banner.map(|(en, zh)| lang.pick(en, zh)),
+            known: false,
+            zone: state.settings.time_zone.name(),
+            version: env!("CARGO_PKG_VERSION"),
+            lang,
+            t: lang.text(),
+            section: Section::Other,
+            here: String::new(),
+            word: String::new(),
+            account: None,
+            may_annotate: false,
+            may_download: false,
+            may_watch: false,
+            may_operate: false,
+            may_administer: false,
+            may_read_trail: false,
         }
     }
 
     fn is(&self, section: Section) -> bool {
         self.section == section
+    }
+
+    pub fn in_trail(&self) -> bool {
+        self.is(Section::Trail)
+    }
+
+    pub fn in_administration(&self) -> bool {
+        self.section.is_administration()
+    }
+
+    /// Beneath the administration: the page's name in the templates.
+    pub fn on(&self, page: &str) -> bool {
+        let at = match self.section {
+            Section::Accounts => "accounts",
+            Section::Tokens => "tokens",
+            Section::Sources => "sources",
+            Section::Schedule => "schedule",
+            Section::Configuration => "configuration",
+            Section::Account => "account",
+            _ => "",
+        };
+        at == page
     }
 
     pub fn in_search(&self) -> bool {
@@ -118,7 +181,8 @@ impl Frame {
     pub fn sample(lang: Lang) -> Self {
         Self {
             assets: "v",
-            banner: Some("Simulated calls <only>".into()),
+            banner: Some("Simulated calls <only>"),
+            known: true,
             zone: "UTC",
             version: "0",
             lang,
@@ -148,15 +212,7 @@ struct ProblemPage {
 
 /// The same status and headers as the API's answer, in words.
 pub fn problem(state: &WebState, visit: &Visit, error: &ApiError) -> Response {
-    let t = visit.lang.text();
-    let (title, words) = match error.code() {
-        "not_found" => (t.p_not_found, Some(t.p_not_found_more)),
-        "bad_request" | "bad_cursor" => (t.p_bad_request, None),
-        "unavailable" => (t.p_unavailable, Some(t.p_unavailable_more)),
-        "not_retryable" => (t.p_other, Some(t.not_retried)),
-        "token_required" | "cross_site" | "not_allowed" | "stale_form" => (t.p_forbidden, None),
-        _ => (t.p_other, None),
-    };
+    let (title, words) = said(error.code(), visit.lang);
     let page = ProblemPage {
         frame: Frame::of(state, visit, Section::Other),
         title,
@@ -173,6 +229,23 @@ pub fn problem(state: &WebState, visit: &Visit, error: &ApiError) -> Response {
         }
     }
     response
+}
+
+/// A title for an error's code, and more where there is more to say.
+pub fn said(code: &str, lang: Lang) -> (&'static str, Option<&'static str>) {
+    let t = lang.text();
+    match code {
+        "not_found" => (t.p_not_found, Some(t.p_not_found_more)),
+        "bad_request" | "bad_cursor" => (t.p_bad_request, None),
+        "unavailable" => (t.p_unavailable, Some(t.p_unavailable_more)),
+        "not_retryable" => (t.p_other, Some(t.not_retried)),
+        "not_allowed" => (t.p_forbidden, Some(t.p_not_allowed)),
+        "stale_form" => (t.p_other, Some(t.p_stale_form)),
+        "session_ended" => (t.p_session_ended, Some(t.p_session_ended_more)),
+        "rate_limited" => (t.p_too_often, Some(t.p_too_often_more)),
+        "token_required" | "cross_site" => (t.p_forbidden, None),
+        _ => (t.p_other, None),
+    }
 }
 
 pub fn render(state: &WebState, page: &impl Template) -> Response {

@@ -15,6 +15,7 @@ use crate::domain::media::note;
 use crate::domain::recording;
 use crate::domain::rights::Right;
 use crate::domain::view::SavedSearch;
+use crate::web::access::settings::Asked;
 use crate::web::api::query::{self, ListQuery};
 use crate::web::problem::ApiError;
 use crate::web::reads::Reads;
@@ -337,7 +338,9 @@ async fn find(
         let mut row = Row::of(view, zone, visit.lang);
         let mine = tags.iter().filter(|(call, _)| *call == view.call_id);
         row.tags = mine.map(|(_, tag)| tag.clone()).collect();
-        row.audio = row.audio.filter(|_| visit.reader.may(Right::Play));
+        // Where a reason is wanted, the call's page asks for it first.
+        let asks = state.settings.access.asks(visit.reader.role, Asked::Play);
+        row.audio = row.audio.filter(|_| visit.reader.may(Right::Play) && !asks);
         row
     });
     let understood = asked

@@ -1,6 +1,7 @@
 //! Pages for people: plain HTML from the server, complete without script, nothing from another host.
 
 pub mod act;
+pub mod alarms;
 pub mod assets;
 pub mod facts;
 pub mod frame;

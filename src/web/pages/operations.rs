@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use super::frame::{self, Frame, Section, Visit};
 use super::row::Row;
 use super::text::Lang;
-use super::words;
+use super::{alarms, words};
 use crate::domain::clock::Timestamp;
 use crate::domain::view::{ExpiryBucket, HourCount, OperationsView, RecordingView, SourceStatus};
 use crate::web::api::query;
@@ -152,15 +152,14 @@ fn page(state: &WebState, visit: &Visit, view: OperationsView) -> OperationsPage
             .alarms
             .iter()
             .map(|alarm| {
-                let own = words::alarm(&alarm.code, lang);
+                let own = alarms::words(alarm, lang);
+                let is_own = own.is_some();
+                let (what, remedy) =
+                    own.unwrap_or_else(|| (alarm.what.clone(), alarm.remedy.clone()));
                 Alarm {
-                    what: own.map_or(alarm.what.clone(), |(what, _)| what.to_owned()),
-                    remedy: words::spans(own.map_or(alarm.remedy.as_str(), |(_, remedy)| remedy)),
-                    tag: if own.is_some() {
-                        lang.tag()
-                    } else {
-                        Lang::En.tag()
-                    },
+                    what,
+                    remedy: words::spans(&remedy),
+                    tag: if is_own { lang.tag() } else { Lang::En.tag() },
                     code: alarm.code.clone(),
                     source: alarm.source.clone(),
                     count: alarm.count,

@@ -17,6 +17,7 @@ use super::words;
 use crate::domain::recording::{Role, State as RecordingState};
 use crate::domain::rights::Right;
 use crate::domain::view::{CallView, NoticeView, ObjectView, RecordingDetail, ShowView};
+use crate::web::access::settings::Asked;
 use crate::web::api::{id, query};
 use crate::web::problem::ApiError;
 use crate::web::reads::{Beside, Reads};
@@ -34,6 +35,10 @@ struct RecordingPage {
     row: Row,
     player: Option<Player>,
     call_id: String,
+    /// Nothing is heard or taken before somebody says why.
+    asks_reason: bool,
+    /// Both parties in one, where there is such a copy: offered before the recording's own.
+    joint: Option<Joint>,
     original_href: Option<String>,
     facts: Vec<Fact>,
     clocks: Vec<Fact>,
@@ -42,6 +47,11 @@ struct RecordingPage {
     history: Vec<Step>,
     notices: Vec<Notice>,
     beside: Shown,
+}
+
+struct Joint {
+    audio: String,
+    length: Option<String>,
 }
 
 struct Player {
@@ -153,7 +163,11 @@ async fn page(
     let (zone, lang) = (state.settings.time_zone, visit.lang);
     let reads = Reads::of(state, &visit.reader);
     let shown = reads.show(id).await?;
-    let ShowView { call, recordings } = &shown;
+    let ShowView {
+        call,
+        recordings,
+        call_access,
+    } = &shown;
     // A call's own page stands on its first recording, where it has one.
     let detail = recordings
         .iter()
@@ -169,6 +183,14 @@ async fn page(
         },
         player: None,
         call_id: call.call_id.to_string(),
+        asks_reason: false,
+        joint: call_access
+            .as_ref()
+            .filter(|_| visit.reader.may(Right::Play))
+            .map(|access| Joint {
+                audio: format!("/api/v1/calls/{}/audio", call.call_id),
+                length: access.duration_ms.map(words::length),
+            }),
         original_href: None,
         facts: facts::facts(call, detail, zone, lang),
         clocks: detail.map_or(Vec::new(), |detail| {
@@ -216,7 +238,17 @@ async fn page(
     let archived = recording.state == RecordingState::Archived.as_str();
     // The door of the sound asks again; here it is only not offered.
     page.row.audio = page.row.audio.filter(|_| visit.reader.may(Right::Play));
-    let may_take = archived && visit.reader.may(Right::Download);
+    let mut may_take = archived && visit.reader.may(Right::Download);
+    if may_take && reads.must_ask(call.call_id, Asked::Download).await? {
+        page.asks_reason |= recording.original.is_some();
+        may_take = false;
+    }
+    let is_heard = page.row.audio.is_some() || page.joint.is_some();
+    if is_heard && reads.must_ask(call.call_id, Asked::Play).await? {
+        page.asks_reason = true;
+        page.row.audio = None;
+        page.joint = None;
+    }
     page.original_href = recording_id
         .filter(|_| may_take && recording.original.is_some())
         .map(|id| format!("/api/v1/recordings/{id}/audio?role=original"));
@@ -399,7 +431,12 @@ mod tests {
                     duration_s: "186.5".into(),
                     at_s: "83".into(),
                 }),
+                asks_reason: false,
                 call_id: "8".into(),
+                joint: Some(Joint {
+                    audio: "/joint".into(),
+                    length: Some(NASTY.into()),
+                }),
                 original_href: Some("/original".into()),
                 facts: facts::facts(&call, Some(&detail), zone, lang),
                 clocks: facts::clocks(&detail.recording, zone, lang),

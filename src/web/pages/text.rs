@@ -97,6 +97,11 @@ macro_rules! texts {
 }
 
 texts! {
+    // What is asked before a call is heard.
+    why_title: "Why do you want to hear this call?", "您为什么要收听此通话？";
+    why_more: "Your reason goes into the audit trail with your name. It holds for this call for a while.", "您的理由将与您的姓名一起写入审计记录，并在一段时间内对此通话有效。";
+    why_text: "Reason, for example the number of a complaint", "理由，例如投诉编号";
+    why_go: "Go on", "继续";
     // The frame.
     skip: "Skip to the content", "跳到正文";
     nav: "Main", "主导航";
@@ -105,6 +110,7 @@ texts! {
     administration: "Administration", "管理";
     trail: "Audit trail", "审计记录";
     account: "Account", "账户";
+    sign_out: "Sign out", "退出";
     help: "Keys", "快捷键";
     close: "Close", "关闭";
     other_language: "中文", "English";
@@ -194,6 +200,7 @@ texts! {
     marker_add: "Mark this second", "标记此刻";
     marker_at: "At second", "第几秒";
     no_markers: "None yet. M marks the second that plays.", "还没有。按 M 标记正在播放的这一秒。";
+    joint: "Both sides of the call, left and right", "通话双方（左右声道）";
     notes: "Notes", "备注";
     note_text: "Note on this call", "关于此通话的备注";
     note_add: "Add the note", "添加备注";
@@ -317,6 +324,12 @@ texts! {
     p_unavailable: "A part of the archive is away", "存档的一部分暂不可用";
     p_unavailable_more: "Nothing is lost by it. Try again in a moment; Operations shows which part it is.", "不会因此丢失任何内容。请稍后重试；“运行”页会显示是哪一部分。";
     p_forbidden: "This is not open to you", "您无权访问";
+    p_not_allowed: "Your role does not go that far. An administrator gives out roles and scopes.", "您的角色没有此权限；角色与范围由管理员授予。";
+    p_stale_form: "The form was from an earlier session. Open its page again and send it from there.", "该表单来自之前的会话。请重新打开页面后再提交。";
+    p_session_ended: "You are signed out", "您已退出";
+    p_session_ended_more: "The present password was wrong five times, so this session has ended. Your account is as it was: sign in again.", "当前密码连续五次不正确，本次会话已结束。您的账户不受影响，请重新登录。";
+    p_too_often: "Too many requests", "请求过多";
+    p_too_often_more: "Wait a moment and try again.", "请稍候再试。";
     p_other: "This did not work", "操作未成功";
 }
 

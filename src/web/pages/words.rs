@@ -26,7 +26,7 @@ impl Coded {
 }
 
 /// `None` for a code that this version does not know, such as a vendor's own.
-fn words(code: &str, lang: Lang) -> Option<&'static str> {
+pub fn words(code: &str, lang: Lang) -> Option<&'static str> {
     let (en, zh) = match code {
         reason::NOT_READY | reason::LINK_NOT_READY => {
             ("the provider is still making the file", "厂商仍在生成文件")
@@ -44,8 +44,8 @@ fn words(code: &str, lang: Lang) -> Option<&'static str> {
             "其地址所在主机尚未获准",
         ),
         reason::ADDRESS_FORBIDDEN => (
-            "its address points into a private network",
-            "其地址指向内部网络",
+            "its address points into a private network, or its file lies outside of the allowed folders",
+            "其地址指向内部网络，或其文件不在允许的目录内",
         ),
         reason::LINK_EXPIRED => (
             "the link died, a new one is asked for",
@@ -120,6 +120,20 @@ fn words(code: &str, lang: Lang) -> Option<&'static str> {
             "another recording goes by its name, with other bytes",
             "另有同名录音，但内容不同",
         ),
+        note::PAIRED => (
+            "joined with the other side; the offset is as exact as the provider's time stamps",
+            "已与另一方合并；对齐精度取决于厂商的时间戳",
+        ),
+        note::PAIRED_BY_BEGINNINGS => (
+            "joined with the other side from both beginnings, for want of time stamps",
+            "已与另一方合并；因无时间戳，按各自开头对齐",
+        ),
+        note::OTHER_PARTY_MISSING => ("the other side's recording is missing", "缺少另一方的录音"),
+        note::NOT_PAIRED => (
+            "not joined: more than two sides, or time stamps that cannot be",
+            "未合并：多于两方，或时间戳不合理",
+        ),
+        note::PAIRING_GAVE_UP => ("joining both sides was given up", "已放弃合并双方录音"),
         note::ENCRYPTED => ("encrypted, and the key is not known", "已加密，且不知密钥"),
         "html_instead_of_audio" | "xml_instead_of_audio" | "json_instead_of_audio" => {
             ("a page came instead of a recording", "收到的是网页而非录音")
@@ -157,8 +171,8 @@ pub fn remedy(code: &str, lang: Lang) -> &'static str {
             "如该主机属于厂商，请将其加入该来源的 allow_hosts。",
         ),
         reason::ADDRESS_FORBIDDEN => (
-            "If the provider really is there, set allow_private_addresses for the source.",
-            "如厂商确在该网络，请为该来源设置 allow_private_addresses。",
+            "If the provider really is there, set allow_private_addresses for the source; add a file's folder to file_roots.",
+            "如厂商确在该网络，请为该来源设置 allow_private_addresses；文件所在目录请加入 file_roots。",
         ),
         reason::CREDENTIALS_REFUSED => (
             "Check the source's secrets: callvault check tells more.",
@@ -190,40 +204,6 @@ pub fn remedy(code: &str, lang: Lang) -> &'static str {
         ),
     };
     lang.pick(en, zh)
-}
-
-/// What an alarm means and what to do, where this language has words of its own for it.
-pub fn alarm(code: &str, lang: Lang) -> Option<(&'static str, &'static str)> {
-    if lang == Lang::En {
-        return None;
-    }
-    let own = match code {
-        "lost" => (
-            "录音确曾存在，但厂商处已不存在",
-            "运行 `callvault search --state lost` 查看；询问厂商是否另有副本",
-        ),
-        "quarantined" => (
-            "所得内容并非录音",
-            "运行 `callvault search --state quarantined` 查看；排除原因后重试",
-        ),
-        "notices_unreadable" => (
-            "通知真实有效，但此版本无法读取；已予保留",
-            "请上报；新版本可以重新读取",
-        ),
-        reason::RECORDING_NOT_ANNOUNCED => (
-            "通话已接通，却从未收到其录音的通知",
-            "请在厂商处确认已开启录音，且录音通知发往此来源",
-        ),
-        reason::SPOOL_FULL => (
-            "缓存盘已满，录音正在等待",
-            "请提高 [spool] limit，或腾出磁盘空间",
-        ),
-        _ => {
-            let what = words(code, lang)?;
-            return Some((what, remedy(code, lang)));
-        }
-    };
-    Some(own)
 }
 
 /// A state as the page says it.
@@ -267,6 +247,7 @@ pub fn role(role: Role, lang: Lang) -> &'static str {
         Role::Access => lang.pick("access copy", "收听副本"),
         Role::Waveform => lang.pick("waveform", "波形"),
         Role::Manifest => lang.pick("manifest", "清单"),
+        Role::CallAccess => lang.pick("joint copy of the call", "整通话的合并副本"),
         Role::Duplicate => lang.pick("duplicate", "重复文件"),
     }
 }

@@ -9,8 +9,9 @@
 
   // Help.
   const help = $("help");
-  $("help-open").hidden = false;
-  $("help-open").addEventListener("click", () => help.showModal());
+  // Strangers have no keys to be told of.
+  if ($("help-open")) $("help-open").hidden = false;
+  $("help-open")?.addEventListener("click", () => help.showModal());
 
   // Results as one types.
   const form = $("search");

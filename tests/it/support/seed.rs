@@ -77,6 +77,16 @@ impl WebHouse {
 
     /// Archives the one recording that is due, as the pipeline would, and gives its id.
     pub async fn archive_next(&self, original: &[u8], access: Option<&[u8]>) -> Uuid {
+        self.archive_joined(original, access, false).await
+    }
+
+    /// The same; `joint`: its call has a joint access copy too, with the same bytes.
+    pub async fn archive_joined(
+        &self,
+        original: &[u8],
+        access: Option<&[u8]>,
+        joint: bool,
+    ) -> Uuid {
         let now = self.clock.now();
         let names = ["desk".to_owned()];
         let claimed = self
@@ -112,7 +122,8 @@ impl WebHouse {
             .unwrap();
         if let Some(access) = access {
             let peaks = br#"{"version":2,"channels":1,"sample_rate":8000,"samples_per_pixel":64,"bits":8,"length":2,"data":[-5,5,-9,100]}"#;
-            for (role, key, mime, bytes) in [
+            let call = folder.of_call(claimed[0].loaded.row.call_id);
+            let derived = [
                 (Role::Access, folder.access(1), "audio/mpeg", access),
                 (
                     Role::Waveform,
@@ -120,7 +131,10 @@ impl WebHouse {
                     "application/json",
                     &peaks[..],
                 ),
-            ] {
+                (Role::CallAccess, call.access(1), "audio/mpeg", access),
+            ];
+            let made = derived.len() - usize::from(!joint);
+            for (role, key, mime, bytes) in derived.into_iter().take(made) {
                 let derived = NewObject {
                     role,
                     key: key.clone(),

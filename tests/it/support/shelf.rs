@@ -24,6 +24,8 @@ pub enum Mood {
     #[default]
     Fine,
     Fails(ProviderErrorKind),
+    /// Panics when it is asked where the recording of the call `bad` is.
+    PanicsOverOne,
     /// Knows no address but the one that it told.
     KnowsNone,
     /// Every page but the first is refused.
@@ -203,6 +205,11 @@ impl Provider for Shelf {
         if let Mood::Fails(kind) = *self.mood.lock().unwrap() {
             return Err(self.error(kind, "locate"));
         }
+        let mood = *self.mood.lock().unwrap();
+        assert!(
+            mood != Mood::PanicsOverOne || wanted.provider_call_id != "bad",
+            "as the test wants it"
+        );
         if let Some(link) = &wanted.link {
             self.log("link".to_owned());
             return Ok(Located::Ready(Address {

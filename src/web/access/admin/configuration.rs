@@ -9,6 +9,7 @@ use http::HeaderMap;
 use crate::domain::rights::Right;
 use crate::web::access::Reader;
 use crate::web::access::shell::{self, Shell};
+use crate::web::pages::frame::Section;
 use crate::web::problem::ApiError;
 use crate::web::reads::Reads;
 use crate::web::state::WebState;
@@ -29,11 +30,12 @@ pub async fn show(
         reader.needs(Right::Administer)?;
         Reads::of(&state, &reader).note("configuration", "").await?;
         let page = ConfigurationPage {
-            shell: Shell::of(&state, &reader, &headers),
+            shell: Shell::of(&state, &reader, &headers)
+                .at(Section::Configuration, "/admin/configuration"),
             text: state.settings.in_force.clone(),
         };
         Ok(shell::render(&state, &page))
     };
     page.await
-        .unwrap_or_else(|error: ApiError| shell::problem(&state, &headers, &error))
+        .unwrap_or_else(|error: ApiError| shell::problem_for(&state, &reader, &headers, &error))
 }

@@ -7,17 +7,15 @@ use axum::{Extension, Form};
 use http::HeaderMap;
 use serde::Deserialize;
 
-use crate::domain::rights::Right;
-use crate::jobs::sources::{HookView, SourceView, views};
-use crate::providers::contract::{Finding, Severity};
+use super::or_problem;
+use crate::jobs::sources::{HookView, SourceView};
+use crate::providers::contract::Finding;
 use crate::web::access::Reader;
+use crate::web::access::govern::sources::{SourceList, Tested};
 use crate::web::access::shell::{self, Shell};
+use crate::web::pages::frame::Section;
 use crate::web::problem::ApiError;
-use crate::web::reads::Reads;
 use crate::web::state::WebState;
-
-/// A vendor that takes longer is told of as one that does not answer.
-const TEST_WITHIN: std::time::Duration = std::time::Duration::from_secs(30);
 
 #[derive(Template)]
 #[template(path = "access/sources.html")]
@@ -30,6 +28,7 @@ struct Line {
     source: String,
     kind: String,
     hooks: Vec<HookView>,
+    queues: Vec<String>,
     findings: Vec<String>,
     tested: Option<&'static str>,
     is_well: bool,
@@ -41,22 +40,20 @@ pub async fn show(
     headers: HeaderMap,
 ) -> Response {
     let page = async {
-        reader.needs(Right::Administer)?;
-        // The addresses hold the vendors' tokens.
-        Reads::of(&state, &reader).note("source_list", "").await?;
-        Ok(page(&state, &reader, &headers, None))
+        let views = SourceList::of(&state, &reader)?.list().await?;
+        Ok(page(&state, &reader, &headers, views, None))
     };
-    page.await
-        .unwrap_or_else(|error: ApiError| shell::problem(&state, &headers, &error))
+    or_problem(&state, &reader, &headers, page.await)
 }
 
 fn page(
     state: &WebState,
     reader: &Reader,
     headers: &HeaderMap,
-    tested: Option<(String, Vec<Finding>)>,
+    views: Vec<SourceView>,
+    tested: Option<Tested>,
 ) -> Response {
-    let shell = Shell::of(state, reader, headers);
+    let shell = Shell::of(state, reader, headers).at(Section::Sources, "/admin/sources");
     let w = shell.w;
     let line = |view: SourceView| {
         let mut line = Line {
@@ -64,12 +61,13 @@ fn page(
             source: view.source,
             kind: view.kind,
             hooks: view.hooks,
+            queues: view.queues,
             tested: None,
             is_well: true,
         };
-        if let Some((_, found)) = tested.as_ref().filter(|(name, _)| *name == line.source) {
-            line.is_well = found.iter().all(|f| f.severity == Severity::Info);
-            line.findings.extend(found.iter().map(words));
+        if let Some(found) = tested.as_ref().filter(|found| found.source == line.source) {
+            line.is_well = found.is_well;
+            line.findings.extend(found.findings.iter().map(words));
             line.tested = Some(if line.is_well {
                 w.test_good
             } else {
@@ -78,9 +76,8 @@ fn page(
         }
         line
     };
-    let sources = views(&state.providers, &state.settings.public_base());
     let page = SourcesPage {
-        lines: sources.into_iter().map(line).collect(),
+        lines: views.into_iter().map(line).collect(),
         shell,
     };
     shell::render(state, &page)
@@ -102,28 +99,15 @@ pub async fn test(
     Form(which): Form<Which>,
 ) -> Response {
     let tested = async {
-        reader.needs(Right::Administer)?;
-        let sources = state.providers.snapshot();
-        let provider = sources
-            .values()
-            .find(|provider| provider.name() == which.test)
-            .ok_or_else(|| ApiError::not_found("source"))?;
-        Reads::of(&state, &reader)
-            .note("source_test", &which.test)
-            .await?;
-        let found = tokio::time::timeout(TEST_WITHIN, provider.check()).await;
-        let found = found.unwrap_or_else(|_| {
-            vec![Finding {
-                code: "no_answer",
-                severity: Severity::Warning,
-                what: "the vendor did not answer in time".to_owned(),
-                place: which.test.clone(),
-                remedy: "is its address right, and can this machine reach it?".to_owned(),
-            }]
-        });
-        Ok(page(&state, &reader, &headers, Some((which.test, found))))
+        let sources = SourceList::of(&state, &reader)?;
+        let tested = sources.test(&which.test).await?;
+        Ok::<_, ApiError>(page(
+            &state,
+            &reader,
+            &headers,
+            sources.views(),
+            Some(tested),
+        ))
     };
-    tested
-        .await
-        .unwrap_or_else(|error: ApiError| shell::problem(&state, &headers, &error))
+    or_problem(&state, &reader, &headers, tested.await)
 }

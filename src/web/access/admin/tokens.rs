@@ -2,22 +2,18 @@
 
 use askama::Template;
 use axum::extract::State;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::Response;
 use axum::{Extension, Form};
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use serde::Deserialize;
 
-use super::{Grant, Problem, granted};
-use crate::db::tokens::NewToken;
-use crate::domain::rights::Right;
-use crate::domain::token;
+use super::{Grant, Told, granted, or_problem};
 use crate::web::access::Reader;
+use crate::web::access::govern::tokens::Tokens;
 use crate::web::access::shell::{self, Shell};
+use crate::web::pages::frame::Section;
 use crate::web::problem::ApiError;
-use crate::web::reads::{Reads, ask};
 use crate::web::state::WebState;
-
-const DAY_MS: i64 = 86_400_000;
 
 #[derive(Template)]
 #[template(path = "access/tokens.html")]
@@ -44,24 +40,26 @@ pub async fn show(
     headers: HeaderMap,
 ) -> Response {
     let page = async {
-        reader.needs(Right::Administer)?;
-        Reads::of(&state, &reader).note("token_list", "").await?;
-        page(&state, &reader, &headers, None, None).await
+        Tokens::of(&state, &reader)?.list().await?;
+        page(&state, &reader, &headers, Told::default(), None).await
     };
-    page.await
-        .unwrap_or_else(|error: ApiError| shell::problem(&state, &headers, &error))
+    or_problem(&state, &reader, &headers, page.await)
+}
+
+fn shell_of(state: &WebState, reader: &Reader, headers: &HeaderMap) -> Shell {
+    Shell::of(state, reader, headers).at(Section::Tokens, "/admin/tokens")
 }
 
 async fn page(
     state: &WebState,
     reader: &Reader,
     headers: &HeaderMap,
-    problem: Option<Problem>,
+    told: Told,
     secret: Option<String>,
 ) -> Result<Response, ApiError> {
-    let shell = Shell::of(state, reader, headers);
+    let shell = shell_of(state, reader, headers);
     let w = shell.w;
-    let tokens = ask(state, state.db.tokens()).await?;
+    let tokens = Tokens::of(state, reader)?.rows().await?;
     let lines = tokens.into_iter().map(|token| Line {
         role: w.role(token.role),
         scope: shell::scope(w, &token.scope),
@@ -78,16 +76,12 @@ async fn page(
         name: token.name,
     });
     let page = TokensPage {
-        problem: problem.map(|said| said(w)),
+        problem: told.problem,
         secret,
         lines: lines.collect(),
         shell,
     };
-    let mut response = shell::render(state, &page);
-    if problem.is_some() {
-        *response.status_mut() = StatusCode::BAD_REQUEST;
-    }
-    Ok(response)
+    Ok(told.onto(shell::render(state, &page)))
 }
 
 #[derive(Deserialize)]
@@ -110,51 +104,27 @@ pub async fn add(
     Form(typed): Form<Typed>,
 ) -> Response {
     let added = async {
-        reader.needs(Right::Administer)?;
-        let refuse = |problem: Problem| page(&state, &reader, &headers, Some(problem), None);
+        let tokens = Tokens::of(&state, &reader)?;
         let grant = Grant {
-            name: &typed.name,
             role: &typed.role,
             sources: &typed.sources,
             numbers: &typed.numbers,
             parties: &typed.parties,
         };
-        let (name, role, scope) = match granted(&grant) {
-            Ok(granted) => granted,
-            Err(problem) => return refuse(problem).await,
-        };
-        let days = typed
-            .days
-            .parse()
-            .ok()
-            .filter(|days| (1..=3650).contains(days));
-        let Some(days): Option<i64> = days else {
-            return refuse(|w| w.bad_days).await;
-        };
-        let tokens = ask(&state, state.db.tokens()).await?;
-        if tokens.iter().any(|token| token.name == name) {
-            return refuse(|w| w.name_taken).await;
+        let (role, scope) = granted(&grant)?;
+        let days = typed.days.trim().parse().unwrap_or(0);
+        match tokens.add(&typed.name, role, scope, days).await {
+            Ok((_, secret)) => {
+                let shown = Some(secret.expose().to_owned());
+                page(&state, &reader, &headers, Told::default(), shown).await
+            }
+            Err(error) => {
+                let lang = shell_of(&state, &reader, &headers).frame.lang;
+                page(&state, &reader, &headers, Told::of(error, lang)?, None).await
+            }
         }
-        let secret = token::new_api_token()
-            .ok_or_else(|| ApiError::unavailable("source of random bytes"))?;
-        let said = format!("{name} {}", role.as_str());
-        Reads::of(&state, &reader).note("token_add", &said).await?;
-        let now = state.clock.now();
-        let new = NewToken {
-            name,
-            sha256: token::hash(secret.expose()),
-            role,
-            scope,
-            created_by: reader.actor.clone(),
-            expires_at: Some(now.plus_ms(days * DAY_MS)),
-        };
-        ask(&state, state.db.add_token(new, now)).await?;
-        let shown = secret.expose().to_owned();
-        page(&state, &reader, &headers, None, Some(shown)).await
     };
-    added
-        .await
-        .unwrap_or_else(|error: ApiError| shell::problem(&state, &headers, &error))
+    or_problem(&state, &reader, &headers, added.await)
 }
 
 #[derive(Deserialize)]
@@ -169,17 +139,8 @@ pub async fn revoke(
     Form(named): Form<Named>,
 ) -> Response {
     let revoked = async {
-        reader.needs(Right::Administer)?;
-        Reads::of(&state, &reader)
-            .note("token_revoke", &named.name)
-            .await?;
-        let now = state.clock.now();
-        if !ask(&state, state.db.revoke_token(&named.name, now)).await? {
-            return Err(ApiError::not_found("token"));
-        }
-        Ok(Redirect::to("/admin/tokens").into_response())
+        Tokens::of(&state, &reader)?.revoke(&named.name).await?;
+        Ok(shell::see("/admin/tokens"))
     };
-    revoked
-        .await
-        .unwrap_or_else(|error: ApiError| shell::problem(&state, &headers, &error))
+    or_problem(&state, &reader, &headers, revoked.await)
 }

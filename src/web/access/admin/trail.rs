@@ -5,23 +5,19 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use futures::stream;
 use http::HeaderMap;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 
-use crate::db::audit::{AuditRow, TrailQuery};
+use super::or_problem;
+use crate::db::audit::AuditRow;
 use crate::domain::audit::ChainReport;
-use crate::domain::masking;
-use crate::domain::rights::Right;
 use crate::web::access::Reader;
+use crate::web::access::govern::trail::{Trail, Wanted};
 use crate::web::access::shell::{self, Shell};
 use crate::web::api::query;
+use crate::web::pages::frame::Section;
 use crate::web::problem::ApiError;
-use crate::web::reads::{Reads, ask};
 use crate::web::state::WebState;
-
-const LINES: usize = 100;
 
 #[derive(Template)]
 #[template(path = "access/trail.html")]
@@ -29,11 +25,19 @@ struct TrailPage {
     shell: Shell,
     chain: Option<String>,
     is_whole: bool,
+    asked: Asked,
+    rows: Vec<Line>,
+    older: Option<String>,
+}
+
+/// The filters as they were typed.
+#[derive(Default)]
+struct Asked {
     actor: String,
     action: String,
     subject: String,
-    rows: Vec<Line>,
-    older: Option<String>,
+    from: String,
+    to: String,
 }
 
 struct Line {
@@ -46,6 +50,39 @@ struct Line {
     from: String,
 }
 
+impl Asked {
+    fn of(raw: &str) -> Result<Self, ApiError> {
+        let mut asked = Self::default();
+        for (name, value) in query::pairs(raw)? {
+            match name.as_str() {
+                "actor" => asked.actor = value,
+                "action" => asked.action = value,
+                "subject" => asked.subject = value,
+                "from" => asked.from = value,
+                "to" => asked.to = value,
+                _ => {}
+            }
+        }
+        Ok(asked)
+    }
+
+    /// The address of the page behind this one.
+    fn older(&self, after: &str) -> String {
+        let fields = [
+            ("actor", self.actor.as_str()),
+            ("action", &self.action),
+            ("subject", &self.subject),
+            ("from", &self.from),
+            ("to", &self.to),
+            ("after", after),
+        ];
+        let fields = fields.into_iter().filter(|(_, value)| !value.is_empty());
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(fields);
+        format!("/audit?{}", query.finish())
+    }
+}
+
 pub async fn show(
     State(state): State<WebState>,
     Extension(reader): Extension<Reader>,
@@ -53,115 +90,59 @@ pub async fn show(
     headers: HeaderMap,
 ) -> Response {
     let page = async {
-        reader.needs(Right::Trail)?;
-        let wanted = wanted(raw.as_deref().unwrap_or_default())?;
-        Reads::of(&state, &reader).note("trail", "").await?;
-        page(&state, &reader, &headers, wanted, None).await
+        let trail = Trail::of(&state, &reader)?;
+        let raw = raw.unwrap_or_default();
+        let wanted = Wanted::typed(&raw, &state)?;
+        let found = trail.page(&wanted).await?;
+        Ok(page(&state, &reader, &headers, &raw, found, None))
     };
-    page.await
-        .unwrap_or_else(|error: ApiError| shell::problem(&state, &headers, &error))
+    let page: Result<_, ApiError> = page.await;
+    or_problem(&state, &reader, &headers, page.and_then(|page| page))
 }
 
-fn wanted(raw: &str) -> Result<TrailQuery, ApiError> {
-    let mut wanted = TrailQuery::default();
-    for (name, value) in query::pairs(raw)? {
-        if value.is_empty() {
-            continue;
-        }
-        match name.as_str() {
-            "actor" => wanted.actor = Some(value),
-            "action" => wanted.action = Some(value),
-            "subject" => wanted.subject = Some(value),
-            "before" => {
-                let seq = value.parse();
-                wanted.before_seq = Some(seq.map_err(|_| ApiError::bad_cursor())?);
-            }
-            _ => {
-                return Err(ApiError::bad_request(format!(
-                    "{name} is no parameter here"
-                )));
-            }
-        }
-    }
-    Ok(wanted)
-}
-
-async fn page(
+fn page(
     state: &WebState,
     reader: &Reader,
     headers: &HeaderMap,
-    wanted: TrailQuery,
+    raw: &str,
+    (rows, next): (Vec<AuditRow>, Option<String>),
     chain: Option<ChainReport>,
 ) -> Result<Response, ApiError> {
-    let shell = Shell::of(state, reader, headers);
+    let here = if raw.is_empty() {
+        "/audit".to_owned()
+    } else {
+        format!("/audit?{raw}")
+    };
+    let shell = Shell::of(state, reader, headers).at(Section::Trail, &here);
     let w = shell.w;
-    let mut rows = ask(state, state.db.audit_rows(&wanted, LINES + 1)).await?;
-    let more = rows.len() > LINES;
-    rows.truncate(LINES);
-    let older = rows.last().and_then(|row| row.seq).filter(|_| more);
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let (actor, action, subject) = (
-        text(&wanted.actor),
-        text(&wanted.action),
-        text(&wanted.subject),
-    );
+    let asked = Asked::of(raw)?;
     let page = TrailPage {
         is_whole: chain.as_ref().is_none_or(|chain| chain.whole),
         chain: chain.map(|chain| match chain.what {
             None => format!("{} {}:{}", w.chain_whole, chain.last_seq, chain.last_hash),
             Some(what) => format!("{} {what}", w.chain_broken),
         }),
-        older: older.map(|seq| {
-            let seq = seq.to_string();
-            let fields = [
-                ("actor", &actor),
-                ("action", &action),
-                ("subject", &subject),
-                ("before", &seq),
-            ];
-            let fields = fields.into_iter().filter(|(_, value)| !value.is_empty());
-            let mut query = form_urlencoded::Serializer::new(String::new());
-            query.extend_pairs(fields);
-            format!("/audit?{}", query.finish())
-        }),
+        older: next.map(|after| asked.older(&after)),
         rows: rows
             .into_iter()
-            .map(|row| {
-                let row = as_seen(reader, row);
-                Line {
-                    seq: row.seq.unwrap_or_default(),
-                    when: shell::time(state, row.at),
-                    actor: row.actor,
-                    action: row.action,
-                    subject: row.subject,
-                    detail: if row.detail == "null" {
-                        String::new()
-                    } else {
-                        row.detail
-                    },
-                    from: row.from,
-                }
+            .map(|row| Line {
+                seq: row.seq.unwrap_or_default(),
+                when: shell::time(state, row.at),
+                actor: row.actor,
+                action: row.action,
+                subject: row.subject,
+                detail: if row.detail == "null" {
+                    String::new()
+                } else {
+                    row.detail
+                },
+                from: row.from,
             })
             .collect(),
-        actor,
-        action,
-        subject,
+        asked,
         shell,
     };
     Ok(shell::render(state, &page))
-}
-
-/// What others looked for holds numbers, too. Whoever sees them masked cannot compute the chain from an export, and
-/// has the button for that.
-fn as_seen(reader: &Reader, mut row: AuditRow) -> AuditRow {
-    if reader.masks_numbers {
-        // Ids of recordings are looked for by what stands before their digits; a number stands alone.
-        if uuid::Uuid::parse_str(&row.subject).is_err() {
-            row.subject = masking::free_text(&row.subject);
-        }
-        row.detail = masking::free_text(&row.detail);
-    }
-    row
 }
 
 pub async fn verify(
@@ -170,25 +151,12 @@ pub async fn verify(
     headers: HeaderMap,
 ) -> Response {
     let verified = async {
-        reader.needs(Right::Trail)?;
-        Reads::of(&state, &reader).note("audit_verify", "").await?;
-        // A long trail takes its time; this one question is not cut short.
-        let report = state.db.verify_audit().await.map_err(|error| {
-            tracing::error!(%error, "the audit trail cannot be verified");
-            ApiError::unavailable("database")
-        })?;
-        page(
-            &state,
-            &reader,
-            &headers,
-            TrailQuery::default(),
-            Some(report),
-        )
-        .await
+        let trail = Trail::of(&state, &reader)?;
+        let report = trail.verify().await?;
+        let found = trail.rows(&Wanted::parse("", &state)?).await?;
+        page(&state, &reader, &headers, "", found, Some(report))
     };
-    verified
-        .await
-        .unwrap_or_else(|error: ApiError| shell::problem(&state, &headers, &error))
+    or_problem(&state, &reader, &headers, verified.await)
 }
 
 /// All rows of the chain in their order, page by page as the reader takes them.
@@ -197,31 +165,9 @@ pub async fn export(
     Extension(reader): Extension<Reader>,
     RawQuery(raw): RawQuery,
 ) -> Result<Response, ApiError> {
-    reader.needs(Right::Trail)?;
+    let trail = Trail::of(&state, &reader)?;
     query::none(raw.as_deref())?;
-    Reads::of(&state, &reader).note("audit_export", "").await?;
-    let end = ask(&state, state.db.audit_end()).await?;
-    let lines = stream::try_unfold(0_i64, move |after| {
-        let (state, reader) = (state.clone(), reader.clone());
-        async move {
-            if after >= end {
-                return Ok::<_, crate::db::DbError>(None);
-            }
-            let page = state.db.audit_rows_after(after).await?;
-            let Some(last) = page.last().and_then(|row| row.seq) else {
-                return Ok(None);
-            };
-            let mut text = String::new();
-            for row in page
-                .into_iter()
-                .filter(|row| row.seq.is_some_and(|seq| seq <= end))
-            {
-                text += &serde_json::to_string(&as_seen(&reader, row)).unwrap_or_default();
-                text.push('\n');
-            }
-            Ok(Some((Bytes::from(text), last)))
-        }
-    });
+    let lines = trail.export().await?;
     let headers = [
         (CONTENT_TYPE, "application/x-ndjson"),
         (CONTENT_DISPOSITION, "attachment; filename=\"audit.ndjson\""),
