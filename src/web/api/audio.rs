@@ -113,7 +113,9 @@ fn only_reason(raw: Option<&str>) -> Result<Option<String>, ApiError> {
     let mut reason = None;
     for (name, value) in query::pairs(raw.unwrap_or_default())? {
         if name != "reason" {
-            return Err(ApiError::bad_request(format!("{name}: no such parameter here")));
+            return Err(ApiError::bad_request(format!(
+                "{name}: no such parameter here"
+            )));
         }
         reason = Some(value);
     }
