@@ -91,6 +91,10 @@ async fn take(State(hook): State<Hook>, request: Request) -> impl IntoResponse {
                 repeated: 0,
             }
         }
+        Admission::AcceptEach(parts) => {
+            hook.complain(format!("{} messages in one body", parts.len()));
+            Outcome::Unreadable
+        }
         Admission::Dismiss => Outcome::Stored {
             stored: 0,
             repeated: 0,

@@ -143,6 +143,7 @@ fn the_table_of_push_bodies_reads_as_it_says() {
                 repeated: 0,
             },
             Admission::Accept { .. } => Outcome::Unreadable,
+            Admission::AcceptEach(_) => panic!("Alibaba's batches are one message each"),
             Admission::Dismiss => panic!("nothing of Alibaba's is dismissed"),
             Admission::Refuse(refusal) => Outcome::Refused(*refusal),
         };

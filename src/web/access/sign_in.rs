@@ -63,15 +63,15 @@ pub async fn show(
         shell = Shell::speaking(&state, lang);
     }
     let page = SignInPage {
-        shell,
-        problem: None,
-        name: String::new(),
         oidc: oidc::Button::of(
             &state,
             wanted.next.as_deref(),
-            &headers,
+            shell.w,
             wanted.left.is_some(),
         ),
+        shell,
+        problem: None,
+        name: String::new(),
         next: own_address(wanted.next.as_deref()),
         link: None,
     };
@@ -194,9 +194,9 @@ fn refused(
     let shell = Shell::outside(state, &visitor.headers);
     let page = SignInPage {
         problem: Some(problem(shell.w)),
+        oidc: oidc::Button::of(state, Some(&next), shell.w, false),
         shell,
         name: name.unwrap_or_default().chars().take(64).collect(),
-        oidc: oidc::Button::of(state, Some(&next), &visitor.headers, false),
         next,
         link: None,
     };

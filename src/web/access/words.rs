@@ -7,11 +7,13 @@ macro_rules! words {
         /// Every word is there in every language, or this does not compile.
         #[derive(Debug)]
         pub struct Words {
+            /// `en` or `zh`, for pages with words of their own.
+            pub lang: &'static str,
             $(pub $name: &'static str,)*
         }
 
-        static ENGLISH: Words = Words { $($name: $en,)* };
-        static CHINESE: Words = Words { $($name: $zh,)* };
+        static ENGLISH: Words = Words { lang: "en", $($name: $en,)* };
+        static CHINESE: Words = Words { lang: "zh", $($name: $zh,)* };
     };
 }
 

@@ -79,6 +79,7 @@ fn pushes_end_as_the_vectors_say() {
                     repeated: 0,
                 }
             }
+            Admission::AcceptEach(_) => panic!("Feiyu sends no batches"),
             Admission::Dismiss => panic!("nothing of Feiyu's is dismissed"),
             Admission::Refuse(refusal) => Outcome::Refused(refusal),
         };

@@ -3,7 +3,6 @@
 use askama::Template;
 use axum::extract::{Query, RawQuery, Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
-use http::HeaderMap;
 use http::header::{RETRY_AFTER, SET_COOKIE};
 use serde_json::{Map, Value, json};
 use subtle::ConstantTimeEq as _;
@@ -22,7 +21,7 @@ use crate::web::access::cookie;
 use crate::web::access::door::is_behind_tls;
 use crate::web::access::shell::{self, Shell};
 use crate::web::access::sign_in::{self, Visitor, Wanted, own_address};
-use crate::web::access::words::{self, Words};
+use crate::web::access::words::Words;
 use crate::web::problem::ApiError;
 use crate::web::reads::ask;
 use crate::web::state::WebState;
@@ -52,14 +51,8 @@ fn pick(w: &Words, english: &'static str, chinese: &'static str) -> &'static str
 
 impl Button {
     /// `None` where no provider is configured.
-    pub fn of(
-        state: &WebState,
-        next: Option<&str>,
-        headers: &HeaderMap,
-        left: bool,
-    ) -> Option<Self> {
+    pub fn of(state: &WebState, next: Option<&str>, w: &Words, left: bool) -> Option<Self> {
         let oidc = state.doorkeeper.oidc.as_ref()?;
-        let w = words::of(None, headers);
         let label = oidc.settings().label();
         let only_administrators = !oidc.takes_password_of(crate::domain::rights::Role::Listener);
         Some(Self {
