@@ -16,7 +16,6 @@ use crate::archive::open_archive;
 use crate::config::Config;
 use crate::db::Database;
 use crate::domain::clock::SharedClock;
-use crate::domain::ids::new_id;
 use crate::domain::notice::Notice;
 use crate::ingress::poll::{Mode, Sweeper};
 use crate::jobs::{alarms, fixity, provider_delete, reconcile, status, tell};

@@ -308,6 +308,8 @@ fn manifests() {
             clocks: Clocks::default(),
             confirmed_at: Some(NOW),
             archived_at: None,
+            began_at: Some(NOW),
+            party: Some("caller".to_owned()),
             notes: vec!["short".to_owned()],
         },
         united_into: None,
