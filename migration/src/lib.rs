@@ -23,6 +23,7 @@ mod m0016_audit_chain;
 mod m0018_same_as;
 mod m0020_desk;
 mod m0021_notice_in_part;
+mod m0025_speed;
 
 use sea_orm_migration::MigrationTrait;
 pub use sea_orm_migration::MigratorTrait;
@@ -53,6 +54,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0018_same_as::Step),
             Box::new(m0020_desk::Step),
             Box::new(m0021_notice_in_part::Step),
+            Box::new(m0025_speed::Step),
         ]
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What a newcomer gets wrong: every write after a claim goes through the lease (`lease_token`), and
 //! zero rows touched is [`DbError::is_lease_lost`]: stop at once. Which database it is only
-//! `connect`, `lease` and `search` know; everything else is SQL that both take.
+//! `connect`, `lease` and `plans` know; everything else is SQL that both take.
 
 pub mod accounts;
 pub mod adopt;
@@ -23,6 +23,8 @@ mod facts;
 pub mod faults;
 pub mod fixity;
 mod installation;
+mod keys;
+mod leads;
 pub mod lease;
 mod made_up;
 mod names;
@@ -32,6 +34,7 @@ pub mod operations;
 pub mod originals;
 pub mod pace;
 mod places;
+pub mod plans;
 pub mod provider_copies;
 pub mod readings;
 pub mod rebuild;

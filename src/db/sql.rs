@@ -99,5 +99,7 @@ fn statement<C: ConnectionTrait>(
             *text = text.replace('\0', "\u{fffd}");
         }
     }
+    let sql = sql.into();
+    super::plans::tell(&sql, &values);
     Statement::from_sql_and_values(c.get_database_backend(), sql, values)
 }

@@ -41,6 +41,7 @@ mod folders;
 mod import;
 mod journeys;
 mod outage;
+mod plans;
 mod promises;
 mod provider_delete;
 mod providers;
