@@ -4,8 +4,8 @@
     scripts/ten_million.py --folder /big/disk/sqlite
     scripts/ten_million.py --folder /big/disk/postgres --database postgres://callvault@127.0.0.1/ten_million
 
-Needs the built binary; for PostgreSQL an empty database of its own, with psql and pg_dump. 10,000,000 calls take about
-25 GB and 35 GB, and more while they are filled; `--calls 1000000` is a tenth. A folder that is filled already is measured
+Needs the built binary; for PostgreSQL an empty database of its own, with psql and pg_dump. each million of calls takes about
+3 GB, and more while it is filled; `--calls 1000000` is a tenth. A folder that is filled already is measured
 again as it is. How the calls are made, `ten_million_fill.py` says.
 
 Each filter is asked alone and with a time of 90 days, with different values, on the first and on the hundredth page (by
