@@ -4,7 +4,7 @@
     scripts/ten_million.py --folder /big/disk/sqlite
     scripts/ten_million.py --folder /big/disk/postgres --database postgres://callvault@127.0.0.1/ten_million
 
-Needs the built binary; for PostgreSQL an empty database of its own, with psql and pg_dump. each million of calls takes about
+Needs the built binary; for PostgreSQL an empty database of its own, with psql and pg_dump. Each million of calls takes about
 3 GB, and more while it is filled; `--calls 1000000` is a tenth. A folder that is filled already is measured
 again as it is. How the calls are made, `ten_million_fill.py` says.
 
