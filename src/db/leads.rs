@@ -164,14 +164,22 @@ pub(super) fn candidates(streams: &[Stream], window: &Window, limit: usize) -> S
 impl Query {
     /// Lines of `list` among these calls; without order. Window and cursor were seen to.
     pub(super) fn among(&self, list: List, calls: &[Uuid]) -> Sql {
-        let mut sql = self.begin(list, false);
+        let mut sql = match list {
+            List::Recordings => self.begin(list, "recording r"),
+            List::BareCalls => self.begin(list, "call c"),
+        };
+        self.join_call(&mut sql, list);
+        if list == List::BareCalls {
+            sql.push(" and not c.has_recording");
+        }
         sql.push(&format!(" and {}.call_id in ", list.alias()));
         sql.list(calls.iter().copied());
         self.conditions(&mut sql, list, "");
         sql
     }
 
-    /// The newest lines of `list` with one of these values in `column`, each value for itself.
+    /// The newest lines of `list` with one of these values in `column`, each value for itself; nothing else is looked at
+    /// but the time.
     pub(super) fn walk(
         &self,
         list: List,
@@ -180,75 +188,119 @@ impl Query {
         after: Option<Place>,
         limit: usize,
     ) -> Sql {
-        if values.is_empty() {
-            return self.one_walk(list, column, None, after, limit, Sql::default());
-        }
         let mut sql = Sql::default();
+        if values.is_empty() {
+            self.step(&mut sql, list, column, None, after, None);
+            sql.limit(limit);
+        }
         for (i, value) in values.iter().enumerate() {
             sql.push(if i > 0 { " union all " } else { "" });
             sql.push("select * from (");
-            sql = self.one_walk(list, column, Some(value.as_str()), after, limit, sql);
+            self.step(&mut sql, list, column, Some(value), after, None);
+            sql.limit(limit);
             sql.push(&format!(") s{i}"));
         }
         sql
     }
 
-    fn one_walk(
+    /// The last of the next `take` lines of one walk; no row where there are fewer.
+    pub(super) fn end_of_step(
         &self,
         list: List,
         column: &'static str,
         value: Option<&str>,
         after: Option<Place>,
-        limit: usize,
-        before: Sql,
+        take: usize,
     ) -> Sql {
+        let mut sql = Sql::default();
+        self.step(&mut sql, list, column, value, after, None);
+        sql.push(" limit 1 offset ");
+        sql.bind(i64::try_from(take.saturating_sub(1)).unwrap_or(i64::MAX));
+        sql
+    }
+
+    /// Those of the next lines of one walk, up to `end`, that are all that is asked for; without order. The inner limit
+    /// keeps both databases from beginning anywhere else; there is room in it for what came since `end` was asked for.
+    pub(super) fn step_filtered(
+        &self,
+        list: List,
+        column: &'static str,
+        value: Option<&str>,
+        (after, end): (Option<Place>, Option<Place>),
+        take: usize,
+    ) -> Sql {
+        let mut sql = self.begin(list, "(");
+        self.step(&mut sql, list, column, value, after, end);
+        sql.limit(2 * take);
+        sql.push(&format!(") {}", list.alias()));
+        self.join_call(&mut sql, list);
+        self.conditions(&mut sql, list, column);
+        sql
+    }
+
+    /// Whether more is asked for than the time and what leads.
+    pub(super) fn is_narrowed(&self, list: List, column: &'static str) -> bool {
+        let mut sql = Sql::default();
+        self.conditions(&mut sql, list, column);
+        !sql.text.is_empty()
+    }
+
+    fn step(
+        &self,
+        sql: &mut Sql,
+        list: List,
+        column: &'static str,
+        value: Option<&str>,
+        after: Option<Place>,
+        end: Option<Place>,
+    ) {
         let (alias, id) = (list.alias(), list.id());
-        let mut sql = before;
-        let begin = self.begin(list, true);
-        sql.push(&begin.text);
+        sql.push(match list {
+            List::Recordings => {
+                "select r.recording_id, r.at_ms, r.call_id, r.source, r.state, r.notes \
+                 from recording r where 1 = 1"
+            }
+            List::BareCalls => {
+                "select c.call_id, c.at_ms, c.source, c.direction, c.duration_ms \
+                 from call c where not c.has_recording"
+            }
+        });
         if column == "notes" {
             sql.push(" and r.notes <> '[]'");
         }
         if let Some(value) = value {
             sql.and(&format!("{alias}.{column} ="), value);
         }
-        self.conditions(&mut sql, list, column);
-        Window::of(self, None).push(&mut sql, &format!("{alias}.at_ms"));
-        if let Some(place) = after {
-            sql.and(&format!("({alias}.at_ms, {id}) < ("), place.at_ms);
-            sql.push(", ");
-            sql.bind(place.id);
-            sql.push(")");
+        Window::of(self, None).push(sql, &format!("{alias}.at_ms"));
+        for (place, side) in [(after, "<"), (end, ">=")] {
+            if let Some(place) = place {
+                sql.and(&format!("({alias}.at_ms, {id}) {side} ("), place.at_ms);
+                sql.push(", ");
+                sql.bind(place.id);
+                sql.push(")");
+            }
         }
         sql.push(&format!(" order by {alias}.at_ms desc, {id} desc"));
-        sql.limit(limit);
-        sql
     }
 
-    fn begin(&self, list: List, walks: bool) -> Sql {
+    fn begin(&self, list: List, table: &str) -> Sql {
+        Sql::new(&format!(
+            "select {}, {}.at_ms from {table}",
+            list.id(),
+            list.alias()
+        ))
+    }
+
+    /// The call beside its recording, where something of it is asked for, and the beginning of the conditions.
+    fn join_call(&self, sql: &mut Sql, list: List) {
         let needs_call = self.direction.is_some()
             || self.min_duration_ms.is_some()
             || self.max_duration_ms.is_some();
-        let mut sql = Sql::default();
-        match list {
-            List::Recordings => {
-                sql.push("select r.recording_id, r.at_ms from recording r");
-                if needs_call {
-                    // Keeps SQLite from beginning with the calls.
-                    sql.push(if walks {
-                        " cross join call c where c.call_id = r.call_id"
-                    } else {
-                        " join call c on c.call_id = r.call_id where 1 = 1"
-                    });
-                } else {
-                    sql.push(" where 1 = 1");
-                }
-            }
-            List::BareCalls => {
-                sql.push("select c.call_id, c.at_ms from call c where not c.has_recording");
-            }
-        }
-        sql
+        sql.push(if list == List::Recordings && needs_call {
+            " join call c on c.call_id = r.call_id where 1 = 1"
+        } else {
+            " where 1 = 1"
+        });
     }
 
     /// Everything that was asked for but the time and the values of `led`.

@@ -144,16 +144,9 @@ impl Database {
             }
             Some(Lead::Walk(column, values)) => {
                 let mut places = Vec::new();
-                let parts: Vec<&[String]> = if values.is_empty() {
-                    vec![values.as_slice()]
-                } else {
-                    values.chunks(PARTS).collect()
-                };
                 for list in lists {
-                    for part in &parts {
-                        let sql = query.walk(list, column, part, after, limit + 1);
-                        places.extend(self.places(list, sql).await?);
-                    }
+                    let found = self.walked(query, list, (column, &values), after, limit + 1);
+                    places.extend(found.await?);
                 }
                 places
             }
@@ -184,6 +177,47 @@ impl Database {
             let id: Uuid = row.try_get_by_index(0)?;
             let at_ms: i64 = row.try_get_by_index(1)?;
             places.push((Place { at_ms, id }, list));
+        }
+        Ok(places)
+    }
+
+    /// The first `wanted` lines behind `after` of a walk for each of these values, and perhaps more.
+    async fn walked(
+        &self,
+        query: &Query,
+        list: List,
+        (column, values): (&'static str, &[String]),
+        after: Option<Place>,
+        wanted: usize,
+    ) -> Result<Vec<(Place, List)>, DbError> {
+        let mut places = Vec::new();
+        if !query.is_narrowed(list, column) {
+            // One statement without values too.
+            for part in values
+                .chunks(PARTS)
+                .chain(values.is_empty().then_some(values))
+            {
+                let sql = query.walk(list, column, part, after, wanted);
+                places.extend(self.places(list, sql).await?);
+            }
+            return Ok(places);
+        }
+        let all = values.is_empty().then_some(None);
+        for value in values.iter().map(|value| Some(value.as_str())).chain(all) {
+            let (mut after, mut take, mut found) = (after, FIRST_CALLS.max(2 * wanted), 0);
+            loop {
+                let end = query.end_of_step(list, column, value, after, take);
+                let end = self.places(list, end).await?.pop().map(|(place, _)| place);
+                let step = query.step_filtered(list, column, value, (after, end), take);
+                let step = self.places(list, step).await?;
+                found += step.len();
+                places.extend(step);
+                if end.is_none() || found >= wanted {
+                    break;
+                }
+                after = end;
+                take = (2 * take).min(MOST_CALLS.max(take));
+            }
         }
         Ok(places)
     }
