@@ -100,6 +100,6 @@ fn statement<C: ConnectionTrait>(
         }
     }
     let sql = sql.into();
-    super::plans::tell(&sql, &values);
+    super::explain::tell(&sql, &values);
     Statement::from_sql_and_values(c.get_database_backend(), sql, values)
 }

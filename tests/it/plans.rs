@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::future::Future;
 
-use callvault::db::plans::{Asked, listen};
+use callvault::db::explain::{Asked, listen};
 use callvault::db::recordings::{Classes, Count, Settle};
 use callvault::db::search::Query;
 use callvault::domain::call::Direction;
@@ -30,7 +30,7 @@ const BIG: [(&str, &[&str]); 6] = [
 async fn fill(house: &House) {
     let is_postgres = house.db.backend_name() == "postgres";
     let numbers = if is_postgres {
-        format!("generate_series(0, {}) as g(n)", CALLS - 1)
+        format!("generate_series(0::bigint, {}) as g(n)", CALLS - 1)
     } else {
         format!(
             "(with recursive g(n) as (select 0 union all select n + 1 from g where n < {}) select n from g) g",
