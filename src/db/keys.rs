@@ -89,7 +89,7 @@ pub(super) fn scope_word(scope: &Scope) -> Option<Word> {
 impl Key {
     pub(super) fn kind(&self) -> &'static str {
         match self {
-            Key::Is(kind, _) | Key::Begins(kind, _) => *kind,
+            Key::Is(kind, _) | Key::Begins(kind, _) => kind,
         }
     }
 

@@ -41,6 +41,14 @@ impl List {
         }
     }
 
+    /// What stands in each index of the list, so that a page is read from there alone.
+    fn place(self) -> &'static str {
+        match self {
+            List::Recordings => "select r.recording_id, r.at_ms",
+            List::BareCalls => "select c.call_id, c.at_ms",
+        }
+    }
+
     fn alias(self) -> &'static str {
         match self {
             List::Recordings => "r",
@@ -190,13 +198,15 @@ impl Query {
     ) -> Sql {
         let mut sql = Sql::default();
         if values.is_empty() {
-            self.step(&mut sql, list, column, None, after, None);
+            sql.push(list.place());
+            self.step(&mut sql, list, column, None, (after, None));
             sql.limit(limit);
         }
         for (i, value) in values.iter().enumerate() {
             sql.push(if i > 0 { " union all " } else { "" });
             sql.push("select * from (");
-            self.step(&mut sql, list, column, Some(value), after, None);
+            sql.push(list.place());
+            self.step(&mut sql, list, column, Some(value), (after, None));
             sql.limit(limit);
             sql.push(&format!(") s{i}"));
         }
@@ -212,8 +222,8 @@ impl Query {
         after: Option<Place>,
         take: usize,
     ) -> Sql {
-        let mut sql = Sql::default();
-        self.step(&mut sql, list, column, value, after, None);
+        let mut sql = Sql::new(list.place());
+        self.step(&mut sql, list, column, value, (after, None));
         sql.push(" limit 1 offset ");
         sql.bind(i64::try_from(take.saturating_sub(1)).unwrap_or(i64::MAX));
         sql
@@ -230,7 +240,13 @@ impl Query {
         take: usize,
     ) -> Sql {
         let mut sql = self.begin(list, "(");
-        self.step(&mut sql, list, column, value, after, end);
+        sql.push(match list {
+            List::Recordings => {
+                "select r.recording_id, r.at_ms, r.call_id, r.source, r.state, r.notes"
+            }
+            List::BareCalls => "select c.call_id, c.at_ms, c.source, c.direction, c.duration_ms",
+        });
+        self.step(&mut sql, list, column, value, (after, end));
         sql.limit(2 * take);
         sql.push(&format!(") {}", list.alias()));
         self.join_call(&mut sql, list);
@@ -245,25 +261,19 @@ impl Query {
         !sql.text.is_empty()
     }
 
+    /// The lines behind `after` up to `end`, newest first, of which columns were named.
     fn step(
         &self,
         sql: &mut Sql,
         list: List,
         column: &'static str,
         value: Option<&str>,
-        after: Option<Place>,
-        end: Option<Place>,
+        (after, end): (Option<Place>, Option<Place>),
     ) {
         let (alias, id) = (list.alias(), list.id());
         sql.push(match list {
-            List::Recordings => {
-                "select r.recording_id, r.at_ms, r.call_id, r.source, r.state, r.notes \
-                 from recording r where 1 = 1"
-            }
-            List::BareCalls => {
-                "select c.call_id, c.at_ms, c.source, c.direction, c.duration_ms \
-                 from call c where not c.has_recording"
-            }
+            List::Recordings => " from recording r where 1 = 1",
+            List::BareCalls => " from call c where not c.has_recording",
         });
         if column == "notes" {
             sql.push(" and r.notes <> '[]'");
@@ -528,7 +538,7 @@ impl Database {
                 if rows.len() <= WORDS {
                     for row in rows {
                         let value: String = row.try_get_by_index(0)?;
-                        streams.push(Stream::Key(Key::Is(*kind, value)));
+                        streams.push(Stream::Key(Key::Is(kind, value)));
                     }
                     continue;
                 }
