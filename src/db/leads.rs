@@ -426,16 +426,6 @@ impl Database {
             return Ok(None);
         };
         let mut offers = Vec::new();
-        // What both lists can be begun with, then what only recordings have.
-        if let (Some(state), false) = (&query.state, bare) {
-            let mut sql = Sql::new("select 1 from recording where state = ");
-            sql.bind(state.as_str());
-            offers.push(Offer {
-                lead: Lead::Walk("state", vec![state.clone()]),
-                count: vec![sql],
-                in_order: true,
-            });
-        }
         if let Some(note) = &query.note {
             offers.push(self.noted(note).await?);
         }
@@ -461,6 +451,15 @@ impl Database {
                 in_order: true,
             });
         }
+        if let (Some(state), false) = (&query.state, bare) {
+            let mut sql = Sql::new("select 1 from recording where state = ");
+            sql.bind(state.as_str());
+            offers.push(Offer {
+                lead: Lead::Walk("state", vec![state.clone()]),
+                count: vec![sql],
+                in_order: true,
+            });
+        }
         if query.min_duration_ms.is_some() || query.max_duration_ms.is_some() {
             let stream = Stream::Duration(query.min_duration_ms, query.max_duration_ms);
             let mut sql = Sql::default();
@@ -471,17 +470,20 @@ impl Database {
                 in_order: false,
             });
         }
+        // Of several that are all common the first leads, and one of many sources holds less than one of three directions.
         if !sources.is_empty() && sources.len() <= PARTS {
             let counts = sources.iter().map(|source| {
                 let mut sql = Sql::new("select 1 from recording where source = ");
                 sql.bind(source.as_str());
                 sql
             });
-            offers.push(Offer {
+            let at = if sources.len() == 1 { 0 } else { offers.len() };
+            let offer = Offer {
                 count: counts.collect(),
                 lead: Lead::Walk("source", sources),
                 in_order: true,
-            });
+            };
+            offers.insert(at, offer);
         }
         Ok(Some(self.rarest(offers).await?))
     }
