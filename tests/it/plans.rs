@@ -147,8 +147,8 @@ fn wrong(plan: &[String], sql: &str, small: &HashSet<String>, counts: bool) -> O
                 .take_while(|line| !line.contains("->"))
                 .any(|line| line.contains("Index Cond"));
             let alone = step.contains("Index Only Scan");
-            let on_big = behind("on").is_some_and(big);
-            if on_big && !has_condition && !small.contains(index) && !pages && !(counts && alone) {
+            let is_fine = has_condition || small.contains(index) || pages || (counts && alone);
+            if behind("on").is_some_and(big) && !is_fine {
                 return Some(step.to_owned());
             }
         }
