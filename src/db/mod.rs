@@ -2,7 +2,7 @@
 //!
 //! What a newcomer gets wrong: every write after a claim goes through the lease (`lease_token`), and
 //! zero rows touched is [`DbError::is_lease_lost`]: stop at once. Which database it is only
-//! `connect`, `lease` and `plans` know; everything else is SQL that both take.
+//! `connect`, `lease` and `explain` know; everything else is SQL that both take.
 
 pub mod accounts;
 pub mod adopt;
