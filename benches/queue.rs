@@ -1,8 +1,9 @@
 //! Recordings claimed and settled per second: several workers, one queue.
 //!
 //! `cargo bench --bench queue [-- --recordings 8000 --workers 4 --batch 16]`, on PostgreSQL with its
-//! address in `CALLVAULT_BENCH_DATABASE`. A settle is what a worker does at the end of a try; each is
-//! a transaction of its own, so the disk's flushes are counted beside it in the same run.
+//! address in `CALLVAULT_BENCH_DATABASE`; one that `scripts/ten_million.py --only-fill` made is a full one. A settle is what
+//! a worker does at the end of a try; each is a transaction of its own, so the disk's flushes and the database's own small
+//! commits are counted beside it in the same run. On SQLite one worker stands for the one process.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ fn main() {
         let source = format!("bench{}", new_id(SystemClock.now()).simple());
         let source = source[..24].to_owned();
         fill(&db, &source, recordings).await;
+        let rows = db.count_recordings().await.expect("a count");
+        let commits = commits_alone(&db, workers * batch, Duration::from_secs(3)).await;
         let begun = Instant::now();
         let mut tasks = tokio::task::JoinSet::new();
         for worker in 0..workers {
@@ -44,8 +47,15 @@ fn main() {
         let done: usize = tasks.join_all().await.into_iter().sum();
         let rate = done as f64 / begun.elapsed().as_secs_f64();
         assert_eq!(done, recordings, "each is claimed once");
-        println!("{workers} workers, {recordings} recordings, {batch} a claim");
+        println!(
+            "{}: {workers} workers, {recordings} recordings among {rows}, {batch} a claim",
+            db.backend_name()
+        );
         println!("claimed and settled  {rate:>8.0}/s");
+        println!(
+            "small commits alone  {commits:>8.0}/s   ratio {:.2}",
+            rate / commits
+        );
         println!(
             "disk, one by one     {alone:>8.0}/s   ratio {:.2}",
             rate / alone
@@ -68,6 +78,28 @@ fn disk_alone(dir: &std::path::Path, time: Duration) -> f64 {
         appends += 1;
     }
     f64::from(appends) / begun.elapsed().as_secs_f64()
+}
+
+/// What the database does at most: as many tiny transactions at once as settles would be.
+async fn commits_alone(db: &Database, at_once: usize, time: Duration) -> f64 {
+    let begun = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..at_once {
+        let db = db.clone();
+        tasks.spawn(async move {
+            let name = format!("bench_{n}");
+            let mut commits = 0_u32;
+            while begun.elapsed() < time {
+                let written = db.set_installation(&name, &commits.to_string()).await;
+                written.expect("a commit");
+                commits += 1;
+            }
+            db.forget_installation(&name).await.expect("a commit");
+            commits
+        });
+    }
+    let commits: u32 = tasks.join_all().await.into_iter().sum();
+    f64::from(commits) / begun.elapsed().as_secs_f64()
 }
 
 async fn open(dir: &std::path::Path) -> Database {

@@ -25,6 +25,7 @@ mod m0020_desk;
 mod m0021_notice_in_part;
 mod m0023_identities;
 mod m0024_schedule_job;
+mod m0025_speed;
 mod m0026_storage;
 mod m0027_pairs;
 
@@ -59,6 +60,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0021_notice_in_part::Step),
             Box::new(m0023_identities::Step),
             Box::new(m0024_schedule_job::Step),
+            Box::new(m0025_speed::Step),
             Box::new(m0026_storage::Step),
             Box::new(m0027_pairs::Step),
         ]

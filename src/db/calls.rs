@@ -107,6 +107,12 @@ pub(super) async fn merge(
                 vals![merged.call_id, merged.at_ms],
             )
             .await?;
+            exec(
+                txn,
+                "update call_tag set at_ms = $2 where call_id = $1",
+                vals![merged.call_id, merged.at_ms],
+            )
+            .await?;
         }
     }
     Ok(merged)
@@ -297,8 +303,8 @@ async fn join(txn: &DatabaseTransaction, into: Uuid, from: Uuid) -> Result<(), D
          on conflict (subject_id, sha256) do nothing",
         "update search_key set call_id = $1 where call_id = $2 and recording_id is not null",
         "update call_note set call_id = $1 where call_id = $2",
-        "insert into call_tag (call_id, tag, author, made_at_ms) \
-         select $1, tag, author, made_at_ms from call_tag where call_id = $2 \
+        "insert into call_tag (call_id, tag, author, made_at_ms, at_ms) \
+         select $1, tag, author, made_at_ms, at_ms from call_tag where call_id = $2 \
          on conflict (call_id, tag) do nothing",
         "update call set has_recording = exists (select 1 from recording where call_id = $1), \
          expect_until_ms = coalesce(expect_until_ms, \

@@ -203,8 +203,8 @@ impl Database {
     ) -> Result<bool, DbError> {
         let added = exec(
             self.writer(),
-            "insert into call_tag (call_id, tag, author, made_at_ms) values ($1, $2, $3, $4) \
-             on conflict (call_id, tag) do nothing",
+            "insert into call_tag (call_id, tag, author, made_at_ms, at_ms) values ($1, $2, $3, $4, \
+             (select at_ms from call where call_id = $1)) on conflict (call_id, tag) do nothing",
             vals![call_id, tag(text), author, now.ms()],
         )
         .await?;

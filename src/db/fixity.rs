@@ -380,8 +380,8 @@ impl Database {
         let rows = all(
             self.reader(),
             "select f.code, r.source, count(*), min(f.found_at_ms) from fixity_finding f \
-             join archive_object o on o.object_id = f.object_id \
-             join recording r on r.recording_id = o.recording_id group by f.code, r.source",
+             cross join archive_object o cross join recording r \
+             where o.object_id = f.object_id and r.recording_id = o.recording_id group by f.code, r.source",
             vec![],
         )
         .await?;

@@ -245,12 +245,13 @@ impl Database {
     /// the lapse. Gives how many recordings and notices are free again.
     pub async fn free_dead_leases(&self, instance: &str, now: Timestamp) -> Result<u64, DbError> {
         let mut freed = 0;
-        for table in ["recording", "notice"] {
+        // A notice that does not wait has no lease.
+        for (table, waits) in [("recording", ""), ("notice", "result = 'waiting' and ")] {
             freed += exec(
                 self.writer(),
                 format!(
                     "update {table} set available_at_ms = $2 \
-                     where lease_owner = $1 and available_at_ms > $2"
+                     where {waits}lease_owner = $1 and available_at_ms > $2"
                 ),
                 vals![instance, now.ms()],
             )

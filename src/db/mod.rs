@@ -2,7 +2,7 @@
 //!
 //! What a newcomer gets wrong: every write after a claim goes through the lease (`lease_token`), and
 //! zero rows touched is [`DbError::is_lease_lost`]: stop at once. Which database it is only
-//! `connect`, `lease` and `search` know; everything else is SQL that both take.
+//! `connect`, `lease` and `explain` know; everything else is SQL that both take.
 
 pub mod accounts;
 pub mod adopt;
@@ -19,13 +19,16 @@ pub mod desk;
 mod directory;
 pub mod doubles;
 pub mod error;
+pub mod explain;
 mod facts;
 pub mod faults;
 pub mod fixity;
 pub mod holds;
 pub mod identities;
 mod installation;
+mod keys;
 mod late;
+mod leads;
 pub mod lease;
 mod made_up;
 pub mod moving;

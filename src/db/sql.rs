@@ -103,5 +103,7 @@ fn statement<C: ConnectionTrait>(
             *text = text.replace('\0', "\u{fffd}");
         }
     }
+    let sql = sql.into();
+    super::explain::tell(&sql, &values);
     Statement::from_sql_and_values(c.get_database_backend(), sql, values)
 }

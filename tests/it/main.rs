@@ -55,6 +55,7 @@ mod oidc_provider;
 mod outage;
 mod pairs;
 mod pbx;
+mod plans;
 mod power_cut;
 mod promises;
 mod provider_delete;
