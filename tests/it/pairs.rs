@@ -111,7 +111,10 @@ fn joint(shown: &ShowView) -> (AccessView, usize, Plan) {
     (counts, objects.len(), plan)
 }
 
-fn names(shown: &ShowView, plan: &Plan) -> (Vec<(String, u64)>, Vec<(String, u64)>) {
+/// The recordings on one side, each with where it lies.
+type Side = Vec<(String, u64)>;
+
+fn names(shown: &ShowView, plan: &Plan) -> (Side, Side) {
     let name = |id: Uuid| {
         let is_it =
             |d: &&callvault::domain::view::RecordingDetail| d.recording.recording_id == Some(id);

@@ -29,7 +29,6 @@ pub enum Mood {
 
 /// Ends with the test.
 pub struct Wire {
-    pub at: SocketAddr,
     mood: watch::Sender<Mood>,
     counters: Arc<Counters>,
 }
@@ -66,7 +65,7 @@ impl Wire {
         through.set_port(Some(at.port())).unwrap();
         // What goes over the wire must be readable here.
         through.set_query(Some("sslmode=disable"));
-        let wire = Self { at, mood, counters };
+        let wire = Self { mood, counters };
         (wire, through.to_string())
     }
 
