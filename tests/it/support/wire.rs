@@ -1,6 +1,5 @@
 //! A wire between the program and PostgreSQL that can be cut, silenced, slowed and made to lie about what arrived.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
