@@ -423,9 +423,17 @@ fn answers_are_those_of_the_contract() {
             ],
             "vcrtc" => vec![
                 (stored, 200, json!({"stored": 2, "repeated": 1})),
-                (refused(Refusal::Unusable), 400, json!({"stored": 0})),
-                (O::TooLarge, 413, json!({"stored": 0})),
-                (O::Unavailable, 503, json!({"stored": 0})),
+                (
+                    refused(Refusal::Unusable),
+                    400,
+                    json!({"type": "urn:callvault:bad_request"}),
+                ),
+                (O::TooLarge, 413, json!({"type": "urn:callvault:too_large"})),
+                (
+                    O::Unavailable,
+                    503,
+                    json!({"type": "urn:callvault:unavailable"}),
+                ),
             ],
             "yunxin" => vec![
                 (stored, 200, json!({"code": 200})),
