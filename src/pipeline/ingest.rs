@@ -19,6 +19,14 @@ use crate::spool::Scratch;
 use super::handoff::{Inspected, Place, Tools, Verdict, Wait, capped};
 use super::{fetch, index, inspect, pair, playlist, put, resolve, second_look, store, transcode};
 
+/// Reasons of waits that end when somebody tells more.
+const WAITS_FOR_NEWS: [&str; 4] = [
+    reason::RECORDING_NOT_ANNOUNCED,
+    reason::LINK_EXPIRED,
+    reason::LINK_NOT_READY,
+    reason::NOT_READY,
+];
+
 /// How long a claim holds without a heartbeat.
 pub const LEASE: Duration = Duration::from_secs(60);
 /// How long work in flight may go on after the word to stop.
@@ -440,15 +448,15 @@ async fn settle(
     let deadline = row.deadline_at;
     let over = row.clocks.is_over(row.link_renewable, now);
     let has_news = row.handle != seen.handle || row.link != seen.link;
+    let waits = match &verdict {
+        Verdict::NotReady { .. } => true,
+        Verdict::Later { reason, .. } => WAITS_FOR_NEWS.contains(reason),
+        _ => false,
+    };
     let verdict = match verdict {
-        Verdict::Later {
-            reason:
-                reason @ (reason::RECORDING_NOT_ANNOUNCED
-                | reason::LINK_EXPIRED
-                | reason::LINK_NOT_READY
-                | reason::NOT_READY),
-            ..
-        } if has_news => Verdict::later_after(reason, Duration::ZERO),
+        Verdict::Later { reason, .. } if waits && has_news => {
+            Verdict::later_after(reason, Duration::ZERO)
+        }
         Verdict::NotReady { .. } if has_news => Verdict::NotReady {
             wait: Duration::ZERO,
         },
@@ -491,6 +499,16 @@ async fn settle(
         Verdict::Gone { reason, evidence } => gone(row, reason, &evidence),
     };
     tools.db.settle(lease, settle, now).await?;
+    // What came between that look and this write found the row leased, and nobody else looks before its time.
+    if waits
+        && let Ok(after) = tools.db.load(lease.recording_id).await
+        && (after.row.handle != row.handle || after.row.link != row.link)
+    {
+        tools
+            .db
+            .retry(lease.recording_id, tools.clock.now())
+            .await?;
+    }
     Ok(())
 }
 
