@@ -382,6 +382,7 @@ fn reading_twice_gives_the_same_facts() {
 /// CONTRACTS, section 2: status and body for each outcome.
 #[test]
 fn answers_are_those_of_the_contract() {
+    let problem = |code: &str| json!({ "type": format!("urn:callvault:{code}") });
     use Outcome as O;
     let stored = O::Stored {
         stored: 2,
@@ -423,17 +424,9 @@ fn answers_are_those_of_the_contract() {
             ],
             "vcrtc" => vec![
                 (stored, 200, json!({"stored": 2, "repeated": 1})),
-                (
-                    refused(Refusal::Unusable),
-                    400,
-                    json!({"type": "urn:callvault:bad_request"}),
-                ),
-                (O::TooLarge, 413, json!({"type": "urn:callvault:too_large"})),
-                (
-                    O::Unavailable,
-                    503,
-                    json!({"type": "urn:callvault:unavailable"}),
-                ),
+                (refused(Refusal::Unusable), 400, problem("bad_request")),
+                (O::TooLarge, 413, problem("too_large")),
+                (O::Unavailable, 503, problem("unavailable")),
             ],
             "yunxin" => vec![
                 (stored, 200, json!({"code": 200})),
