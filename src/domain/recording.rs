@@ -175,6 +175,8 @@ impl Part {
 /// The stored object's part in a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+// An account's role is a schema by that name already.
+#[schema(as = ObjectRole)]
 pub enum Role {
     Original,
     Access,
